@@ -1,0 +1,101 @@
+"""From α to a discrete cell, and how grown, wide and deep it is (Sections 2.3 and 3; Shu et al., 2020).
+
+A *wiring* is a tuple with one entry an edge: the position of its operation in :data:`nas_core.space.OPERATIONS`, or *none* (0) where the
+edge is gone. All functions take one α group: ``probability`` ``[E, K]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas_core.space import NONE, OPERATIONS, Cell
+
+Wiring = tuple[int, ...]
+
+TIE = 1e-6
+"""Probabilities whose ratio is closer to 1 than this are equal: a softmax rounds."""
+
+
+def likeliest(probability_EK: np.ndarray) -> Wiring:
+    """The paper's rule: on every edge the likeliest operation, *none* among them; an edge of *none* is dropped."""
+    return tuple(int(k) for k in np.asarray(probability_EK).argmax(axis=-1))
+
+
+def darts_rule(probability_EK: np.ndarray, cell: Cell, keep: int = 2) -> Wiring:
+    """The rule of DARTS: *none* may not be chosen, and every node keeps its ``keep`` edges of the largest remaining probability."""
+    probability = np.array(probability_EK, dtype=float)
+    probability[:, NONE] = -1.0
+    best, strength = probability.argmax(-1), probability.max(-1)
+    wiring = [NONE] * len(cell.edges)
+    for node in cell.intermediate:
+        for edge in sorted(cell.incoming(node), key=lambda index: -strength[index])[:keep]:
+            # An edge that has no candidate but *none* cannot be kept.
+            wiring[edge] = int(best[edge]) if strength[edge] >= 0 and cell.edges[edge].operations != ("none",) else NONE
+    return tuple(wiring)
+
+
+def genotype(wiring: Wiring, cell: Cell) -> tuple[tuple[int, int, str], ...]:
+    """The edges that are left, as ``(source, target, operation)``."""
+    return tuple(
+        (edge.source, edge.target, OPERATIONS[operation])
+        for edge, operation in zip(cell.edges, wiring)
+        if operation != NONE
+    )
+
+
+def surviving(probability_EK: np.ndarray) -> np.ndarray:
+    """Whether an edge is kept: *none* is not likelier than every other operation. Leading axes are kept: ``[..., E]`` of bool.
+
+    A tie, as at uniform α, keeps the edge: nothing has been dropped yet.
+    """
+    probability = np.asarray(probability_EK)
+    return np.delete(probability, NONE, axis=-1).max(axis=-1) >= probability[..., NONE] * (1 - TIE)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Width and depth of a cell. ``depth``: operations on the longest path from an input node to an intermediate node in the output.
+    ``width``: how many output nodes hang on input nodes, each counted by the share of its edges that do so (Shu et al., 2020)."""
+
+    width: float
+    depth: int
+
+
+def shape(wiring: Wiring, cell: Cell) -> Shape:
+    """Width and depth of a wiring; both are 0 when nothing is left."""
+    depth: dict[int, int] = {node: 0 for node in range(cell.inputs)}
+    width = 0.0
+    for node in cell.intermediate:
+        sources = [cell.edges[index].source for index in cell.incoming(node) if wiring[index] != NONE]
+        # A source without a path from an input carries zeros: it adds neither depth nor width.
+        live = [source for source in sources if source in depth]
+        if live:
+            depth[node] = 1 + max(depth[source] for source in live)
+            if node in cell.outputs:
+                width += sum(source < cell.inputs for source in live) / len(live)
+    deepest = max((depth[node] for node in cell.outputs if node in depth), default=0)
+    return Shape(width, deepest)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """When an edge's likeliest operation first was *none*, and when it last came back for good (epochs; None: never)."""
+
+    dropped: int | None
+    recovered: int | None
+
+
+def growth(probability_REK: np.ndarray) -> tuple[Growth, ...]:
+    """Drop and recovery of every edge over R records; an edge that is dropped at the last record has not recovered."""
+    alive = surviving(probability_REK)
+    history = []
+    for edge in range(alive.shape[1]):
+        gone = np.flatnonzero(~alive[:, edge])
+        if not len(gone):
+            history.append(Growth(None, None))
+        else:
+            back = int(gone[-1]) + 1
+            history.append(Growth(int(gone[0]), back if back < len(alive) else None))
+    return tuple(history)

@@ -1,0 +1,198 @@
+"""Recipes: functions that return the configuration of an experiment at a scale.
+
+``reference_*`` is what the authors' published scripts do, defects included; ``corrected_*`` is what the paper's mathematics says, or a control
+that the scripts cannot express because they tie level, relaxation and data together. At ``paper`` scale a ``reference_*`` recipe follows the
+scripts in every value; ``small`` and ``tiny`` keep the method and change only what :data:`SCALES` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from nas_core.data import DataConfig
+from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas, Uniform
+from nas_core.search import AlphaConfig, SearchConfig, ThetaConfig
+from nas_core.space import Cell, darts, minimal
+from nas_core.supernet import NetworkConfig
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How far an experiment is cut down: images, network and pace; ``None`` takes the paper's value.
+
+    ``cells`` and ``deep_cell`` stand where the paper has eight cells of four nodes; where it has one minimal cell, so has every scale.
+    ``epochs`` multiplies the number of epochs, ``alpha_rate`` α's learning rate: a short search gives α far fewer steps.
+    """
+
+    images: int | None
+    size: int | None
+    label_noise: float
+    augment: str
+    cells: int
+    deep_cell: Cell
+    batch_size: int | None
+    epochs: float
+    alpha_rate: float
+    evaluation_images: int | None
+    evaluation_every: int
+
+
+SCALES = {
+    # Digits are learned without a gap between training and held-out images, so P3 has no cause there; label noise restores one.
+    "tiny": Scale(400, None, 0.4, "none", 2, minimal(), 32, 0.6, 100.0, 200, 2),
+    "small": Scale(2000, 16, 0.0, "crop-flip", 2, minimal(), 64, 1.0, 100 / 3, 512, 2),
+    "paper": Scale(None, None, 0.0, "crop-flip", 8, darts(4), None, 1.0, 1.0, 5000, 1),
+}
+
+
+EMBEDDED = DataConfig(
+    dataset="digits",
+    images=SCALES["tiny"].images,
+    label_noise=SCALES["tiny"].label_noise,
+    augment=SCALES["tiny"].augment,
+)
+"""What stands in for CIFAR-10 on a machine without it."""
+
+
+def _scale(name: str) -> Scale:
+    if name not in SCALES:
+        raise ValueError(f"scale {name!r} is unknown; allowed are {', '.join(SCALES)}")
+    return SCALES[name]
+
+
+def _base(name: str, *, batch_size: int, epochs: int, held_out: float, alpha: AlphaConfig | None) -> SearchConfig:
+    """The part that all experiments share; ``batch_size`` and ``epochs`` are the paper's."""
+    scale = _scale(name)
+    if alpha is not None:
+        alpha = replace(alpha, learning_rate=round(alpha.learning_rate * scale.alpha_rate, 6))
+    return SearchConfig(
+        network=NetworkConfig(cell=scale.deep_cell, cells=scale.cells),
+        data=DataConfig(
+            dataset="digits" if name == "tiny" else "cifar10",
+            images=scale.images,
+            size=scale.size,
+            label_noise=scale.label_noise,
+            held_out=held_out,
+            augment=scale.augment,
+        ),
+        level="single",
+        alpha_data="same",
+        alpha=alpha,
+        epochs=max(1, round(epochs * scale.epochs)),
+        batch_size=scale.batch_size or batch_size,
+        evaluation_images=scale.evaluation_images,
+        evaluation_every=scale.evaluation_every,
+    )
+
+
+BILEVEL_ALPHA = AlphaConfig(initial_mean=0.0, initial_std=1e-3)
+SINGLE_ALPHA = AlphaConfig(initial_mean=1.0, initial_std=0.01)
+
+
+def _darts(name: str, level: str, alpha_data: str) -> SearchConfig:
+    """DARTS on the halves of the training set. θ sees the same half under every level and α data, so that these alone differ."""
+    base = _base(name, batch_size=96, epochs=50, held_out=0.5, alpha=BILEVEL_ALPHA)
+    return replace(base, relaxation=Darts(), level=level, alpha_data=alpha_data)
+
+
+def reference_darts_bilevel(scale: str) -> SearchConfig:
+    """P3, Figs 13 and 14: α steps first, on held-out images; first order."""
+    return _darts(scale, "bi", "held_out")
+
+
+def reference_darts_curves(scale: str) -> SearchConfig:
+    """Figs 10, 22, 23, 25, 26: α fixed at uniform, θ trained on one minimal cell, cost measured on training and search images."""
+    base = _base(scale, batch_size=64, epochs=50, held_out=0.5, alpha=None)
+    return replace(base, network=NetworkConfig(), relaxation=Darts())
+
+
+def corrected_darts_single(scale: str) -> SearchConfig:
+    """The single-level control of P3: θ and α step together on θ's own batch."""
+    return _darts(scale, "single", "same")
+
+
+def corrected_darts_single_held_out(scale: str) -> SearchConfig:
+    """B1: the single-level order of steps, with α judged on held-out images."""
+    return _darts(scale, "single", "held_out")
+
+
+def corrected_darts_bilevel_train(scale: str) -> SearchConfig:
+    """B1: the bi-level order of steps, with α judged on a fresh batch of θ's own images."""
+    return _darts(scale, "bi", "train")
+
+
+def _single(scale: str, relaxation, *, idle: str) -> SearchConfig:
+    """SNAS, DSNAS and ProxylessNAS: all training images for θ and α on the same batch, 150 epochs."""
+    base = _base(scale, batch_size=96, epochs=150, held_out=0.0, alpha=SINGLE_ALPHA)
+    theta = ThetaConfig(idle=idle)
+    return replace(base, relaxation=relaxation, theta=theta)
+
+
+def reference_dsnas(scale: str) -> SearchConfig:
+    """Figs 11, 12 as the scripts run them: the gradient of log Σ p, rewards clamped to ±5, idle weights moving."""
+    return _single(scale, Dsnas(gradient="reference", clamp=5.0), idle="moving")
+
+
+def corrected_dsnas(scale: str) -> SearchConfig:
+    """Figs 11, 12 with the paper's gradient, Σ log p."""
+    return _single(scale, Dsnas(), idle="frozen")
+
+
+def reference_snas(scale: str) -> SearchConfig:
+    """Figs 1, 3: SNAS at temperature 1."""
+    return _single(scale, Snas(), idle="frozen")
+
+
+def corrected_proxylessnas(scale: str) -> SearchConfig:
+    """ProxylessNAS in the setting of SNAS; the scripts have no such run."""
+    return _single(scale, Proxyless(), idle="frozen")
+
+
+def _statistics(scale: str, epochs: int, idle: str) -> SearchConfig:
+    """θ under uniform sampling on the minimal cell, then 50 epochs of cost with θ and α fixed."""
+    base = _base(scale, batch_size=96, epochs=150, held_out=0.0, alpha=None)
+    passes = max(1, round(50 * _scale(scale).epochs))
+    return replace(
+        base,
+        network=NetworkConfig(),
+        relaxation=Uniform(),
+        theta=ThetaConfig(idle=idle) if epochs else None,
+        epochs=base.epochs if epochs else 0,
+        statistics_epochs=passes,
+    )
+
+
+def reference_cost_initial(scale: str) -> SearchConfig:
+    """Fig 4(a): the cost at initialisation."""
+    return _statistics(scale, 0, "frozen")
+
+
+def reference_cost_trained(scale: str) -> SearchConfig:
+    """Figs 4(b), 7, 21: 150 epochs of θ with idle weights moving, then the cost."""
+    return _statistics(scale, 150, "moving")
+
+
+def corrected_cost_trained(scale: str) -> SearchConfig:
+    """Fig 4(b) with weights that move only when the sample uses them."""
+    return _statistics(scale, 150, "frozen")
+
+
+RECIPES: dict[str, Callable[[str], SearchConfig]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        reference_darts_bilevel,
+        reference_darts_curves,
+        corrected_darts_single,
+        corrected_darts_single_held_out,
+        corrected_darts_bilevel_train,
+        reference_dsnas,
+        corrected_dsnas,
+        reference_snas,
+        corrected_proxylessnas,
+        reference_cost_initial,
+        reference_cost_trained,
+        corrected_cost_trained,
+    )
+}
+"""Every recipe by name."""

@@ -1,0 +1,251 @@
+"""Section 2 on a page: cells side by side, and the relaxations on one and the same edge.
+
+Letters in shapes: n draws, E edges, K operations. Costs here are given numbers, not measured ones: what differs between two relaxations
+is then the relaxation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from nas_core.pages import drawing, style
+from nas_core.relaxation import Darts, Dsnas, Proxyless, Relaxation, Snas, Uniform
+from nas_core.search import SearchConfig
+from nas_core.space import NONE, OPERATIONS, Cell
+
+RELAXATIONS: dict[str, Relaxation] = {
+    "DARTS": Darts(),
+    "SNAS, λ = 1": Snas(1.0),
+    "SNAS, λ = 0.1": Snas(0.1),
+    "DSNAS": Dsnas(),
+    "ProxylessNAS": Proxyless(),
+    "uniform": Uniform(),
+}
+"""What Section 2.2 and its sequel compare, by the title of a row."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Independent draws on one edge, in float64: the weights ``z``, whether an operation is evaluated, and the gradient with respect to
+    log α that the relaxation makes of the cost; ``[n, K]`` each."""
+
+    z: np.ndarray
+    evaluated: np.ndarray
+    gradient: np.ndarray
+
+
+def draw(relaxation: Relaxation, log_alpha: Sequence[float], cost: Sequence[float], seed: int, number: int) -> Draws:
+    """``number`` draws from ``log_alpha`` [K], each with the gradient that it makes of ``cost`` [K].
+
+    Relaxations that are given the same seed see the same Gumbel noise. *none* contributes 0 without being evaluated.
+    """
+    # Groups share no noise, so that a group can stand for a draw.
+    wide = torch.tensor(log_alpha, dtype=torch.float64).expand(number, 1, -1)
+    sample = relaxation.sample(wide, torch.Generator().manual_seed(seed))
+    gradient = relaxation.alpha_gradient(wide, sample, torch.tensor(cost, dtype=torch.float64))
+    evaluated = sample.active.clone()
+    evaluated[..., NONE] = False
+    return Draws(*(tensor[:, 0].numpy() for tensor in (sample.z, evaluated, gradient)))
+
+
+def softmax(log_alpha: Sequence[float]) -> np.ndarray:
+    """p_α ``[K]`` in float64."""
+    return torch.tensor(log_alpha, dtype=torch.float64).softmax(-1).numpy()
+
+
+def local_gradient(log_alpha: Sequence[float], cost: Sequence[float]) -> np.ndarray:
+    """p_k (C_k − Σ_l p_l C_l) ``[K]``: the gradient of E[C(Z)] for a fixed cost, which is what Eq 4 asks for."""
+    p, c = softmax(log_alpha), np.asarray(cost, dtype=float)
+    return p * (c - p @ c)
+
+
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error over the n rows of ``values`` ``[n, K]``."""
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
+# ---------------------------------------------------------------------------------------------------------------- figures
+
+
+@style.styled
+def cells(panels: Mapping[str, tuple[Cell, np.ndarray | None]]) -> Figure:
+    """Cells next to each other by title, as :func:`nas_core.pages.drawing.cell_drawing` draws one: the graph itself, or with a
+    probability ``[E, K]`` its likeliest wiring. Either all panels have a probability or none has."""
+    figure = style.new_figure(2.1 if all(cell.inputs == 1 for cell, _ in panels.values()) else 2.9)
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, (cell, probability)) in zip(row, panels.items(), strict=True):
+        drawing._draw_cell(axes, cell, probability, labels=True)
+        axes.set_title(title, loc="center")
+    shown = [probability for _, probability in panels.values()]
+    legend = drawing._legend(next(iter(panels.values()))[0], shown)
+    figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False)
+    figure.set_label(" ".join(f"{title}: {_words(*panel)}" for title, panel in panels.items()))
+    return figure
+
+
+def _words(cell: Cell, probability: np.ndarray | None) -> str:
+    return drawing._cell_words(cell) if probability is None else drawing._wiring_words(cell, probability)
+
+
+@style.styled
+def comparison(log_alpha: Sequence[float], cost: Sequence[float], seed: int, shown: int = 3) -> Figure:
+    """The first draws of every relaxation from one log α [K] and one seed, and the gradients that they make of one cost [K].
+
+    A dot under a bar marks an operation that is evaluated. In the last column every operation has a bar a draw, in the order of the
+    draws, and a black dash at p (C − p·C).
+    """
+    figure = style.new_figure(7.4)
+    grid = figure.subplots(len(RELAXATIONS), shown + 1, width_ratios=[1] * shown + [2])
+    expected, spoken = local_gradient(log_alpha, cost), []
+    for row, (title, relaxation) in zip(grid, RELAXATIONS.items(), strict=True):
+        drawn = draw(relaxation, log_alpha, cost, seed, shown)
+        for axes, z, evaluated in zip(row, drawn.z, drawn.evaluated, strict=False):
+            _weights(axes, z, evaluated)
+        _gradients(row[-1], drawn.gradient, expected)
+        row[0].set_ylabel(title.replace(", ", "\n"))
+        tops = ", ".join(f"{OPERATIONS[z.argmax()]} {z.max():.2f}" for z in drawn.z)
+        spoken.append(f"{title}: {tops}; largest gradient {np.abs(drawn.gradient).max():.2f}.")
+    for position in range(shown):
+        grid[0, position].set_title(f"Z of draw {position + 1}")
+    grid[0, -1].set_title("∂/∂ log α of draws " + ", ".join(str(position + 1) for position in range(shown)))
+    limit = 1.1 * max(abs(end) for axes in grid[:, -1] for end in axes.dataLim.intervaly)
+    for axes in grid[:, -1]:
+        axes.set_ylim(-limit, limit)
+    patches = [Patch(color=style.OPERATION_COLOURS[name], label=name) for name in OPERATIONS]
+    figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
+    figure.set_label(f"Draws on one edge, seed {seed}; the largest weight of each draw. {' '.join(spoken)}")
+    return figure
+
+
+def _bars(axes: Axes, values: np.ndarray, offset: float = 0.0, width: float = 0.8) -> None:
+    colours = [style.OPERATION_COLOURS[name] for name in OPERATIONS]
+    axes.bar(np.arange(len(values)) + offset, values, width, color=colours)
+    axes.set_xticks([])
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _weights(axes: Axes, z: np.ndarray, evaluated: np.ndarray) -> None:
+    _bars(axes, z)
+    style.zero_line(axes)
+    axes.plot(np.flatnonzero(evaluated), np.full(evaluated.sum(), -0.13), "o", color="#222222", markersize=3)
+    axes.set_ylim(-0.22, 1.05)
+    axes.set_yticks([0, 1])
+
+
+def _gradients(axes: Axes, gradients: np.ndarray, expected: np.ndarray) -> None:
+    width = 0.8 / len(gradients)
+    for position, gradient in enumerate(gradients):
+        _bars(axes, gradient, (position - (len(gradients) - 1) / 2) * width, 0.85 * width)
+    style.zero_line(axes)
+    middle = np.arange(len(expected))
+    axes.hlines(expected, middle - 0.48, middle + 0.48, color="#000000", linewidth=1.6)
+
+
+# ----------------------------------------------------------------------------------------------------------------- tables
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]], text: int = 1) -> str:
+    """A Markdown table; the first ``text`` columns are words and stand left, the others are numbers and stand right."""
+    rule = ["---" if column < text else "---:" for column in range(len(heads))]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (heads, rule, *rows))
+
+
+def edge_table(cell: Cell) -> str:
+    """Index, ends, class and candidates of every edge."""
+    rows = [
+        (f"e{index}", f"({edge.source}, {edge.target})", cell.edge_class(index), _candidates(edge.operations))
+        for index, edge in enumerate(cell.edges)
+    ]
+    return table(("edge", "(source, target)", "class", "candidates"), rows, text=4)
+
+
+def _candidates(names: Sequence[str]) -> str:
+    return f"all {len(names)}" if tuple(names) == OPERATIONS else ", ".join(names)
+
+
+def gradient_table(log_alpha: Sequence[float], cost: Sequence[float], seed: int, number: int) -> str:
+    """Per relaxation: evaluated operations a draw, the deviation of the mean gradient from p (C − p·C) with its standard error (at the
+    operation where it is largest), and the spread of one draw's gradient, both relative to the norm of p (C − p·C)."""
+    expected = local_gradient(log_alpha, cost)
+    size = np.linalg.norm(expected)
+    rows = []
+    for title, relaxation in RELAXATIONS.items():
+        drawn = draw(relaxation, log_alpha, cost, seed, number)
+        mean, error = mean_and_error(drawn.gradient)
+        worst = np.abs(mean - expected).argmax()
+        spread = np.sqrt(drawn.gradient.var(axis=0, ddof=1).sum()) / size
+        deviation = _with_error((mean - expected)[worst] / size, error[worst] / size)
+        rows.append((title, f"{drawn.evaluated.sum(axis=1).mean():.2f}", deviation, f"{_settled(spread):.2f}"))
+    return table(("relaxation", "evaluated", "bias ± s.e.", "spread of a draw"), rows)
+
+
+def expectation_table(log_alpha: Sequence[float], seed: int, number: int) -> str:
+    """Per operation: p_α, and how far the mean of DSNAS's Z and of SNAS's Z̃ at λ = 1 lie from it, with standard errors."""
+    p = softmax(log_alpha)
+    bands = [
+        mean_and_error(draw(relaxation, log_alpha, np.zeros(len(p)), seed, number).z)
+        for relaxation in (Dsnas(), Snas(1.0))
+    ]
+    rows = [
+        (name, f"{p[k]:.4f}", *(_with_error(mean[k] - p[k], error[k]) for mean, error in bands))
+        for k, name in enumerate(OPERATIONS)
+    ]
+    return table(("operation", "p", "DSNAS: mean Z − p ± s.e.", "SNAS, λ = 1: mean Z̃ − p ± s.e."), rows)
+
+
+def limit_table(log_alpha: Sequence[float], seed: int, number: int, temperatures: Sequence[float]) -> str:
+    """Per λ: how far SNAS's Z̃ is from the one-hot Z of DSNAS under the same noise, and how many likeliest operations differ."""
+    nothing = np.zeros(len(log_alpha))
+    hard = draw(Dsnas(), log_alpha, nothing, seed, number).z
+    rows = []
+    for temperature in temperatures:
+        soft = draw(Snas(temperature), log_alpha, nothing, seed, number).z
+        apart = np.abs(soft - hard).max(axis=1)
+        other = int((soft.argmax(axis=1) != hard.argmax(axis=1)).sum())
+        rows.append((f"{temperature:g}", f"{apart.mean():.2e}", f"{np.median(apart):.2e}", f"{other} of {number}"))
+    return table(("λ", "largest difference, mean", "median", "another likeliest operation"), rows)
+
+
+def cost_table(cell: Cell, z: torch.Tensor, cost: torch.Tensor) -> str:
+    """C ``[E, K]`` of one cell in thousandths, what ``z`` ``[E, K]`` drew in bold; a dash where the edge lacks the operation."""
+    rows = []
+    for index, edge in enumerate(cell.edges):
+        entries = [_cost_text(float(cost[index, k]), bool(z[index, k])) for k in range(len(OPERATIONS))]
+        rows.append((f"e{index}", *(text if k in edge.indices else "–" for k, text in enumerate(entries))))
+    return table(("10³ C", *(name.replace("_", " ") for name in OPERATIONS)), rows)
+
+
+def _cost_text(value: float, drawn: bool) -> str:
+    text = "0" if value == 0 else _signed(1e3 * value, 1)
+    return f"**{text}**" if drawn else text
+
+
+def switches(recipes: Mapping[str, Callable[[str], SearchConfig]], scale: str) -> str:
+    """Relaxation, level and α's images of every recipe that trains α, one row a combination, with the recipes that have it."""
+    combined: dict[tuple[str, str, str], list[str]] = {}
+    for name, recipe in recipes.items():
+        config = recipe(scale)
+        if config.alpha is not None:
+            combined.setdefault((config.relaxation.name, config.level, config.alpha_data), []).append(f"`{name}`")
+    rows = [(*switch, ", ".join(names)) for switch, names in sorted(combined.items())]
+    return table(("`relaxation`", "`level`", "`alpha_data`", "recipes"), rows, text=4)
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _settled(value: float) -> float:
+    """0 for what is only rounding."""
+    return 0.0 if abs(value) < 1e-12 else value
+
+
+def _with_error(value: float, error: float) -> str:
+    return "0 (exact)" if _settled(value) == 0 and _settled(error) == 0 else f"{_signed(value, 4)} ± {error:.4f}"

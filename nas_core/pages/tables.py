@@ -1,0 +1,89 @@
+"""Markdown tables of a chapter, computed from recorded runs and from recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas_core.lab.recipes import RECIPES
+from nas_core.lab.store import describe
+from nas_core.pages import summary
+from nas_core.pages.claims import number
+from nas_core.space import NONE
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _mean(values: Sequence[float]) -> str:
+    """A mean over seeds with its 95 % t-interval."""
+    mean, low, high = summary.interval(values)
+    return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)}, {number(high)}]"
+
+
+def outcomes(results: Mapping[str, Sequence]) -> str:
+    """One row an experiment: surviving edges, P(*none*), accuracy on both sets, and C = L − H on both sets, after training."""
+    rows = []
+    for label, runs in results.items():
+        cell = summary.cell_of(runs[0])
+        kept = summary.survivors(runs)[:, -1].sum(-1)
+        none = summary.stack(runs, "probability")[:, -1, 0, :, NONE].mean(-1)
+        accuracy = summary.stack(runs, "accuracy")[:, -1]
+        cost = (summary.stack(runs, "loss") - summary.stack(runs, "entropy"))[:, -1]
+        rows.append(
+            [
+                label,
+                str(len(runs)),
+                f"{_mean(kept)} of {len(cell.edges)}",
+                _mean(none),
+                *(_mean(accuracy[:, which]) for which in (0, 1)),
+                *(_mean(cost[:, which]) for which in (0, 1)),
+            ]
+        )
+    header = ["experiment", "n", "edges that survive", "mean P(none)", "accuracy, training", "accuracy, held out"]
+    return markdown([*header, "C, training", "C, held out"], rows)
+
+
+def deviations(results: Mapping[str, Sequence]) -> str:
+    """Every setting in which a recorded run differs from the same recipe at the paper's scale."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for label, runs in results.items():
+        meta = runs[0].meta
+        own, paper = meta["config"], describe(RECIPES[meta["recipe"]]("paper"))["config"]
+        for path, here, there in _differences(own, paper):
+            if path not in ("data.sha256", "network.cell.edges", "network.cell.outputs", "network.cell.nodes"):
+                rows.setdefault((path, _short(there), _short(here)), []).append(label)
+    return markdown(
+        ["setting", "paper", "here", "in"],
+        [[f"`{path}`", there, here, ", ".join(labels)] for (path, there, here), labels in rows.items()],
+    )
+
+
+def _differences(own: Any, paper: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(own, Mapping) and isinstance(paper, Mapping):
+        names = [*own, *(name for name in paper if name not in own)]
+        return [
+            row for name in names for row in _differences(own.get(name), paper.get(name), f"{path}.{name}".lstrip("."))
+        ]
+    return [] if own == paper else [(path, own, paper)]
+
+
+def _short(value: Any) -> str:
+    return "all, or as it is" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def runtimes(results: Mapping[str, Sequence]) -> str:
+    """What it took to record each experiment: the median of the measured minutes of a run, on what."""
+    rows = []
+    for label, runs in results.items():
+        minutes = np.array([run.meta["seconds"] for run in runs]) / 60
+        meta = runs[0].meta
+        command = f"`python -m nas_core.lab run {meta['recipe']} --scale {meta['scale']} --seeds 0-{len(runs) - 1}`"
+        machine = f"{meta['hardware']}, {meta['threads']} thread" + ("s" if meta["threads"] > 1 else "")
+        rows.append([label, command, number(float(np.median(minutes))), machine])
+    return markdown(["experiment", "command", "minutes a seed", "recorded on"], rows)

@@ -1,0 +1,450 @@
+"""The search: weights θ and architecture parameters α trained together, and the cost recorded on the way (Sections 3, 5.1, 5.4).
+
+Three switches that the published scripts tie together are independent here:
+
+``level``
+    ``"single"``: θ and α take their gradients at the same point. ``"bi"``: α moves first, then θ sees the new α.
+``relaxation``
+    how Z is drawn from α and what gradient α gets (:mod:`nas_core.relaxation`).
+``alpha_data``
+    ``"same"``: α is judged on θ's own batch. ``"train"``: on a fresh batch of θ's images. ``"held_out"``: on a batch that θ never sees.
+
+Shapes: R = epochs + 1 records, V evaluations, S = 2 sets of images, G α groups, N cells, E edges, K operations.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_core.cost import CostStatistics, Measurement, by_group, loss_and_entropy, per_cell, probe, unrolled_cost
+from nas_core.data import DataConfig, DataError, Split, Splits, batches, prepare, stream
+from nas_core.relaxation import Darts, Relaxation, Sample, masked, probability
+from nas_core.supernet import NetworkConfig, Supernet
+
+LEVELS = ("single", "bi")
+ALPHA_DATA = ("same", "train", "held_out")
+STREAMS = ("train_order", "alpha_order", "sample", "evaluation")
+SETS = ("train", "held_out")
+
+
+@dataclass(frozen=True)
+class ThetaConfig:
+    """SGD for the weights; the learning rate follows a cosine from ``learning_rate`` to ``final_learning_rate``, one step an epoch.
+
+    ``idle`` says what happens to weights that the sample did not use: ``"frozen"``, as PyTorch does today, or ``"moving"``: momentum
+    and weight decay go on, as they did in the PyTorch of 2019 under the published scripts.
+    """
+
+    learning_rate: float = 0.025
+    final_learning_rate: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+    idle: str = "frozen"
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"theta's learning_rate is {self.learning_rate}; give a number above 0")
+        if self.idle not in ("frozen", "moving"):
+            raise ValueError(f"idle is {self.idle!r}; allowed are frozen, moving")
+
+
+@dataclass(frozen=True)
+class AlphaConfig:
+    """Adam for log α, which starts at ``initial_mean`` + ``initial_std``·N(0, 1); ``clip`` bounds the gradient's norm (None: not)."""
+
+    learning_rate: float = 3e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 1e-3
+    clip: float | None = 10.0
+    initial_mean: float = 0.0
+    initial_std: float = 1e-3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        if not self.learning_rate > 0:
+            raise ValueError(f"alpha's learning_rate is {self.learning_rate}; give a number above 0")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Everything that defines a search but its seed and its machine.
+
+    ``theta=None`` leaves the weights at their initial values, ``alpha=None`` leaves α uniform. ``statistics_epochs`` more passes over the
+    training images follow at the end, with θ and α fixed (Fig 4). Every ``evaluation_every`` epochs, ``evaluation_images`` images (None:
+    all) of the training and of the held-out set are measured without augmentation; without a held-out set the test images stand in.
+    """
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    relaxation: Relaxation = field(default_factory=Darts)
+    level: str = "bi"
+    alpha_data: str = "held_out"
+    theta: ThetaConfig | None = field(default_factory=ThetaConfig)
+    alpha: AlphaConfig | None = field(default_factory=AlphaConfig)
+    epochs: int = 50
+    statistics_epochs: int = 0
+    batch_size: int = 64
+    evaluation_images: int | None = None
+    evaluation_every: int = 1
+    second_order: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("level", LEVELS), ("alpha_data", ALPHA_DATA)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+        for name, least in (("epochs", 0), ("statistics_epochs", 0), ("batch_size", 2), ("evaluation_every", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
+        if self.evaluation_images is not None and self.evaluation_images < 2:
+            raise ValueError(f"evaluation_images is {self.evaluation_images}; give at least 2, or None for all")
+        if self.epochs == 0 and self.statistics_epochs == 0:
+            raise ValueError(
+                "epochs and statistics_epochs are both 0, so there is nothing to do; give one of them at least 1"
+            )
+        if self.alpha is not None and self.alpha_data == "held_out" and self.data.held_out == 0:
+            raise ValueError(
+                "alpha_data is 'held_out', but data.held_out is 0; set some images aside for α, or choose 'same' or 'train'"
+            )
+        if self.second_order and not (self.level == "bi" and self.alpha and self.theta):
+            raise ValueError("second_order needs level 'bi' and both θ and α trained; switch it off or change those")
+
+
+class Diverged(FloatingPointError):
+    """The loss stopped being a finite number; the message names the epoch and the step."""
+
+
+class _Search:
+    """The state of one run: what a checkpoint holds, and the steps that change it."""
+
+    def __init__(self, config: SearchConfig, seed: int, device: str, splits: Splits):
+        if splits.held_out is None and splits.test is None:
+            raise DataError(
+                f"{config.data.dataset} has no test images and held_out is 0, so no image is left that θ never sees; "
+                f"set held_out above 0"
+            )
+        self.config, self.splits = config, splits
+        first = int(torch.randint(2**62, (), generator=stream(seed, "weights")))
+        self.network = Supernet(config.network, image_channels=splits.channels, classes=splits.classes, seed=first)
+        self.network.to(device=device, memory_format=torch.channels_last)
+        self.log_alpha = self._initial_alpha(stream(seed, "alpha")).requires_grad_()
+        self.generators = {name: stream(seed, name) for name in STREAMS}
+        self.theta_step = self.alpha_step = None
+        if config.theta:
+            t = config.theta
+            self.theta_step = torch.optim.SGD(
+                self.network.parameters(), t.learning_rate, momentum=t.momentum, weight_decay=t.weight_decay
+            )
+        if config.alpha:
+            a = config.alpha
+            self.alpha_step = torch.optim.Adam(
+                [self.log_alpha], a.learning_rate, betas=a.betas, weight_decay=a.weight_decay
+            )
+        self.epoch = 0
+        self.records: dict[str, list[Tensor]] = {}
+        self.statistics = self._statistics()
+        self.statistics_done = 0
+
+    def _initial_alpha(self, generator: torch.Generator) -> Tensor:
+        """log α ``[G, E, K]`` in float64 on the CPU, where a step costs nothing and drawing Z needs no wait for the device."""
+        network, alpha = self.config.network, self.config.alpha
+        shape = (network.groups, len(network.cell.edges), len(network.cell.mask()[0]))
+        if alpha is None:
+            return torch.zeros(shape, dtype=torch.float64)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return alpha.initial_mean + alpha.initial_std * noise
+
+    def _statistics(self) -> CostStatistics:
+        return CostStatistics(self.config.network.cells, len(self.config.network.cell.edges))
+
+    # -- what a checkpoint holds -------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict:
+        """Everything that the rest of the run depends on."""
+        return {
+            "network": self.network.state_dict(),
+            "log_alpha": self.log_alpha.detach(),
+            "theta_step": self.theta_step and self.theta_step.state_dict(),
+            "alpha_step": self.alpha_step and self.alpha_step.state_dict(),
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
+            "epoch": self.epoch,
+            "records": self.records,
+            "statistics": vars(self.statistics),
+            "statistics_done": self.statistics_done,
+        }
+
+    def restore(self, state: dict) -> None:
+        """Continue where :meth:`state` was taken."""
+        self.network.load_state_dict(state["network"])
+        with torch.no_grad():
+            self.log_alpha.copy_(state["log_alpha"])
+        for own, saved in ((self.theta_step, state["theta_step"]), (self.alpha_step, state["alpha_step"])):
+            if own is not None:
+                own.load_state_dict(saved)
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        self.epoch, self.records = state["epoch"], state["records"]
+        self.statistics_done = state["statistics_done"]
+        vars(self.statistics).update(state["statistics"])
+
+    # -- drawing and stepping ----------------------------------------------------------------------------------------------------
+
+    def masked_alpha(self) -> Tensor:
+        return masked(self.log_alpha.detach(), self.config.network.cell)
+
+    def relaxation(self) -> Relaxation:
+        return self.config.relaxation.at(self.epoch / max(1, self.config.epochs))
+
+    def draw(self, stream_name: str = "sample") -> Sample:
+        return self.relaxation().sample(self.masked_alpha(), self.generators[stream_name])
+
+    def batches(self, split: Split, order: str) -> Iterator[tuple[Tensor, Tensor]]:
+        config = self.config
+        return batches(split, config.batch_size, self.generators[order], augment=config.data.augment)
+
+    def endless(self, split: Split, order: str) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from self.batches(split, order)
+
+    def observe(self, statistics: CostStatistics, sample: Sample, measured: Measurement) -> None:
+        statistics.update(measured.cost, per_cell(self.network, sample.active))
+
+    def step_alpha(self, sample: Sample, measured: Measurement) -> None:
+        """One step of α down (∂Z/∂α)·C."""
+        cost = by_group(self.network, measured.cost)
+        self.log_alpha.grad = self.relaxation().alpha_gradient(self.masked_alpha(), sample, cost)
+        if self.config.alpha.clip is not None:
+            torch.nn.utils.clip_grad_norm_([self.log_alpha], self.config.alpha.clip)
+        self.alpha_step.step()
+
+    def step_theta(self) -> None:
+        """One step of θ down the gradients that a probe left in the parameters."""
+        parameters = list(self.network.parameters())
+        if self.config.theta.idle == "moving":
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.nn.utils.clip_grad_norm_(parameters, self.config.theta.clip)
+        self.theta_step.step()
+        self.theta_step.zero_grad(set_to_none=True)
+
+    def check(self, measured: Measurement, step: int) -> None:
+        if not torch.isfinite(measured.loss):
+            raise Diverged(
+                f"the loss is {float(measured.loss)} at epoch {self.epoch + 1}, step {step + 1}; "
+                f"lower the learning rate of θ or α, or check the data"
+            )
+
+    # -- one epoch ---------------------------------------------------------------------------------------------------------------
+
+    def alpha_measurement(self, batch, theta_batch) -> tuple[Sample, Measurement]:
+        """The sample and cost that α learns from on a batch of its own."""
+        sample = self.draw()
+        if not self.config.second_order:
+            return sample, probe(self.network, *batch, sample)
+        group = self.theta_step.param_groups[0]
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        momentum = {
+            names[parameter]: group["momentum"] * state["momentum_buffer"]
+            for parameter, state in self.theta_step.state.items()
+            if state.get("momentum_buffer") is not None
+        }
+        rate, decay = group["lr"], group["weight_decay"]
+        measured = unrolled_cost(
+            self.network, theta_batch, batch, sample, learning_rate=rate, weight_decay=decay, momentum=momentum
+        )
+        return sample, measured
+
+    def train_epoch(self) -> None:
+        """One pass over θ's images, with α's steps in the order that ``level`` says."""
+        config, cost = self.config, self._statistics()
+        moves_alpha = config.alpha is not None
+        own_batch = moves_alpha and config.alpha_data != "same"
+        alpha_split = self.splits.held_out if config.alpha_data == "held_out" else self.splits.train
+        alpha_batches = self.endless(alpha_split, "alpha_order") if own_batch else None
+        if config.theta:
+            self.theta_step.param_groups[0]["lr"] = _cosine(config.theta, self.epoch, config.epochs)
+        seen, lost, right = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for step, batch in enumerate(self.batches(self.splits.train, "train_order")):
+            pending = None
+            if moves_alpha and (own_batch or config.level == "bi"):
+                sample, measured = self.alpha_measurement(next(alpha_batches) if own_batch else batch, batch)
+                self.check(measured, step)
+                self.observe(cost, sample, measured)
+                if config.level == "bi":
+                    self.step_alpha(sample, measured)
+                else:
+                    pending = (sample, measured)
+            sample = self.draw()
+            measured = probe(self.network, *batch, sample, train=config.theta is not None)
+            self.check(measured, step)
+            if not moves_alpha or (config.level == "single" and not own_batch):
+                self.observe(cost, sample, measured)
+                pending = (sample, measured) if moves_alpha else None
+            if config.theta:
+                self.step_theta()
+            if pending:
+                self.step_alpha(*pending)
+            seen += len(batch[1])
+            lost += measured.loss.double().cpu() * len(batch[1])
+            right += (measured.logits.argmax(1) == batch[1]).sum().double().cpu()
+        self.epoch += 1
+        self.record(train_loss=lost / seen, train_accuracy=right / seen, **cost.arrays("step_cost"))
+
+    def statistics_epoch(self) -> None:
+        """One pass with θ and α fixed, for the cost alone (Section 5.1)."""
+        for step, batch in enumerate(self.batches(self.splits.train, "train_order")):
+            sample = self.draw()
+            measured = probe(self.network, *batch, sample)
+            self.check(measured, step)
+            self.observe(self.statistics, sample, measured)
+        self.statistics_done += 1
+
+    # -- what is recorded --------------------------------------------------------------------------------------------------------
+
+    def record(self, **values) -> None:
+        for name, value in values.items():
+            self.records.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float64))
+
+    def record_alpha(self) -> None:
+        self.record(log_alpha=self.log_alpha.detach().clone(), probability=probability(self.masked_alpha()))
+
+    def evaluate(self) -> None:
+        """L, H, accuracy and cost at this θ and α, on images of θ's set and on images it never sees (Fig 10b)."""
+        rows = [self.evaluate_split(split) for split in (self.splits.train, self.splits.held_out or self.splits.test)]
+        self.record(evaluated=self.epoch, **{name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+
+    def evaluate_split(self, split: Split) -> dict[str, Tensor]:
+        cost, edge_costs, losses, entropies, rights = self._statistics(), [], [], [], []
+        for images, labels in _plain_batches(split, self.config.batch_size, self.config.evaluation_images):
+            sample = self.draw("evaluation")
+            measured = probe(self.network, images, labels, sample)
+            self.observe(cost, sample, measured)
+            z = per_cell(self.network, sample.z)
+            edge_costs.append((z * measured.cost.double().cpu()).sum(-1) * len(labels))
+            loss, entropy = loss_and_entropy(measured.logits, labels)
+            losses.append(loss)
+            entropies.append(entropy)
+            rights.append(measured.logits.argmax(1) == labels)
+        loss, entropy, right = (torch.cat(values).cpu() for values in (losses, entropies, rights))
+        parts = (right, ~right)
+        return {
+            "accuracy": right.double().mean(),
+            "loss": loss.mean(),
+            "entropy": entropy.mean(),
+            "split_count": torch.stack([part.sum().double() for part in parts]),
+            "split_loss": torch.stack([loss[part].mean() for part in parts]),
+            "split_entropy": torch.stack([entropy[part].mean() for part in parts]),
+            "edge_cost": torch.stack(edge_costs).sum(0) / len(right),
+            **cost.arrays("cost"),
+        }
+
+    def result(self) -> dict[str, np.ndarray]:
+        """The recorded arrays (see the module's legend for their axes)."""
+        arrays = {name: torch.stack(values).numpy() for name, values in self.records.items()}
+        if self.config.statistics_epochs:
+            arrays |= {name: value.numpy() for name, value in self.statistics.arrays("statistics").items()}
+        return arrays
+
+
+def _cosine(theta: ThetaConfig, epoch: int, epochs: int) -> float:
+    """The learning rate of an epoch."""
+    share = 0.5 * (1 + np.cos(np.pi * epoch / epochs))
+    return float(theta.final_learning_rate + (theta.learning_rate - theta.final_learning_rate) * share)
+
+
+def _plain_batches(split: Split, batch_size: int, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first images of a split, in order, in equal batches: batch statistics of a short last batch would not be comparable."""
+    total = min(len(split), limit or len(split))
+    size = min(batch_size, total)
+    for start in range(0, total - size + 1, size):
+        yield split.images[start : start + size], split.labels[start : start + size]
+
+
+def _save(path: Path, state: dict) -> None:
+    """Replace a checkpoint in one step, so that a kill at any moment leaves the old one or the new one."""
+    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def run(
+    config: SearchConfig,
+    seed: int,
+    *,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Run a search and return its arrays; with ``checkpoint`` it continues from that file and rewrites it after every epoch.
+
+    Same config, seed, machine and thread count give the same bits, interrupted or not. Raises :class:`Diverged` when the loss is
+    no longer finite, and ``DataError`` when the data cannot be had.
+    """
+    search = _Search(config, seed, device, prepare(config.data, seed, device=device))
+    if checkpoint is not None and checkpoint.exists():
+        search.restore(torch.load(checkpoint, map_location=device, weights_only=True))
+    total = config.epochs + config.statistics_epochs
+    if search.epoch == 0 and not search.records:
+        search.record_alpha()
+        search.evaluate()
+    while (done := search.epoch + search.statistics_done) < total:
+        if search.epoch < config.epochs:
+            search.train_epoch()
+            search.record_alpha()
+            if search.epoch % config.evaluation_every == 0 or search.epoch == config.epochs:
+                search.evaluate()
+        else:
+            search.statistics_epoch()
+        if checkpoint is not None:
+            _save(checkpoint, search.state())
+        if progress is not None:
+            progress(done + 1, total)
+    return search.result()
+
+
+def estimate(config: SearchConfig, *, device: str = "cpu", steps: int = 3) -> float:
+    """About how many seconds :func:`run` takes here, from a few timed steps of the same search on its first images."""
+    splits = prepare(config.data, 0, device=device)
+    second = splits.held_out or splits.test
+    search = _Search(config, 0, device, splits)
+    few = config.batch_size * steps
+    search.splits = replace(splits, train=_first(splits.train, few), held_out=_first(second, few))
+    train = _timed(search.train_epoch) if config.epochs else 0.0
+    statistics = _timed(search.statistics_epoch) if config.statistics_epochs else 0.0
+    evaluation = _timed(search.evaluate) / sum(
+        _measured(config, split) for split in (search.splits.train, search.splits.held_out)
+    )
+    share = len(splits.train) / len(search.splits.train)
+    evaluations = 1 + -(-config.epochs // config.evaluation_every)
+    images = sum(_measured(config, split) for split in (splits.train, second))
+    return share * (config.epochs * train + config.statistics_epochs * statistics) + evaluations * images * evaluation
+
+
+def _timed(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _measured(config: SearchConfig, split: Split) -> int:
+    """How many images of a split an evaluation looks at."""
+    return min(len(split), config.evaluation_images or len(split))
+
+
+def _first(split: Split, images: int) -> Split:
+    return replace(split, images=split.images[:images], labels=split.labels[:images])

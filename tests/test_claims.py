@@ -1,0 +1,257 @@
+"""Claims are complete, and verdicts follow the numbers: each measure is shown data that should flip it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nas_core import space
+from nas_core.pages import claims, evidence, verdicts
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
+from tests.synthetic import result, runs
+
+CHECKLIST = set(
+    "P1 P2 P3 P-univ U-DARTS U-SNAS U-DSNAS U-Proxyless H1 H2 M-last T1 C1.1 C1.2 T2 D-dyn R1 R2 R2-ctrl R3 R4 "
+    "G-topk N-affine N-IN S-order B1 B2 B3 B4 B5 B6 B7".split()
+)
+
+
+def as_the_paper(**both) -> dict:
+    """Bi-level runs that keep one edge, and single-level runs that drop all and recover four."""
+    return {
+        "bi-level": runs(5, **({"kept": 1} | both)),
+        "single-level": runs(5, **({"kept": 4, "low": 0, "held_cost": (0.4, -0.5)} | both)),
+    }
+
+
+def outcome(claim_id: str, results: dict) -> tuple[str, str]:
+    verdict = verdicts.judge(claim_id, results)
+    return verdict.direction, verdict.magnitude
+
+
+def test_every_claim_of_the_checklist_is_there_once():
+    ids = [own.id for own in claims.CLAIMS]
+    assert len(ids) == len(set(ids)) and set(ids) == CHECKLIST
+    assert all(own.where and own.statement and own.measured_as for own in claims.CLAIMS)
+
+
+@pytest.mark.parametrize("claim_id", ["P1", "P2", "P3", "H1", "H2", "M-last", "T2", "D-dyn", "R4"])
+def test_data_as_in_the_paper_reproduce_it(claim_id):
+    assert outcome(claim_id, as_the_paper()) == (REPRODUCED, REPRODUCED)
+
+
+@pytest.mark.parametrize(
+    ("claim_id", "dials", "expected"),
+    [
+        ("P1", {"kept": 0, "low": 0}, (PARTLY, REPRODUCED)),  # dropped, never recovered
+        ("P1", {"kept": 5, "low": 5}, (NOT_REPRODUCED, NOT_REPRODUCED)),  # never dropped
+        ("P1", {"kept": 4, "low": 2}, (REPRODUCED, PARTLY)),  # dropped in part
+        ("P2", {"kept": 5, "low": 0}, (NOT_REPRODUCED, NOT_REPRODUCED)),  # intermediate edges recover as well
+        ("H1", {"initial_cost": -0.05}, (NOT_REPRODUCED, NOT_REPRODUCED)),
+        ("H2", {"train_cost": (0.4, 0.9)}, (NOT_REPRODUCED, NOT_REPRODUCED)),
+        ("T2", {"train_cost": (0.4, 0.1)}, (PARTLY, REPRODUCED)),  # falls, but never turns negative
+        ("T2", {"train_cost": (-0.4, 0.6)}, (NOT_REPRODUCED, NOT_REPRODUCED)),
+    ],
+)
+def test_other_data_do_not(claim_id, dials, expected):
+    assert outcome(claim_id, as_the_paper(**dials)) == expected
+
+
+def test_catastrophe_needs_fewer_edges_than_the_control_and_grades_how_many_are_left():
+    def verdict(kept, control):
+        given = {"bi-level": runs(5, kept=kept, noise=0.1), "single-level": runs(5, kept=control)}
+        return outcome("P3", given)
+
+    assert verdict(0, 4) == (REPRODUCED, REPRODUCED)
+    assert verdict(1, 4) == (REPRODUCED, REPRODUCED)
+    assert verdict(2, 4) == (REPRODUCED, PARTLY)
+    assert verdict(3, 4) == (REPRODUCED, NOT_REPRODUCED)
+    assert verdict(1, 1) == (NOT_REPRODUCED, REPRODUCED)
+    assert verdict(4, 1) == (NOT_REPRODUCED, NOT_REPRODUCED)
+
+
+def test_catastrophe_is_paired_by_seed_whatever_the_order():
+    control = [result(seed, kept=kept) for seed, kept in [(0, 1), (1, 2), (2, 3), (3, 4), (9, 5)]]
+    bilevel = [result(seed, kept=kept) for seed, kept in [(3, 3), (2, 2), (1, 1), (0, 0), (8, 0)]]
+    verdict = verdicts.judge("P3", {"bi-level": bilevel, "single-level": control})
+    # Every common seed has exactly one edge fewer: only pairing sees that, the counts themselves overlap.
+    assert (verdict.n, verdict.estimate, verdict.low, verdict.high) == (4, -1, -1, -1)
+    assert verdict.direction == REPRODUCED
+    alone = verdicts.judge("P3", {"bi-level": runs(3), "single-level": runs(3, first=10)})
+    assert alone.direction == NOT_TESTED and "no seed in common" in alone.sentence
+
+
+def test_differences_that_are_noise_are_not_reproduced():
+    mixed = [result(seed, kept=kept) for seed, kept in enumerate([1, 3, 2, 4, 2])]
+    same = [result(seed, kept=kept) for seed, kept in enumerate([2, 2, 3, 3, 3])]
+    verdict = verdicts.judge("P3", {"bi-level": mixed, "single-level": same})
+    assert verdict.low < 0 < verdict.high and verdict.estimate < 0 and verdict.direction == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("dials", "expected"),
+    [
+        ({"held_cost": (0.4, 0.4)}, (PARTLY, REPRODUCED)),  # positive, but does not rise
+        ({"held_cost": (0.4, -0.6)}, (PARTLY, PARTLY)),
+        ({"train_cost": (0.4, 0.9)}, (PARTLY, PARTLY)),
+        ({"wrong": (-1.0, -0.5)}, (PARTLY, REPRODUCED)),
+        ({"wrong": (1.0, 0.5)}, (PARTLY, REPRODUCED)),
+        (
+            {"held_cost": (0.4, -0.6), "train_cost": (0.4, 0.9), "wrong": (-1.0, 0.5)},
+            (NOT_REPRODUCED, NOT_REPRODUCED),
+        ),
+    ],
+)
+def test_false_confidence_is_five_statements(dials, expected):
+    assert outcome("R4", as_the_paper(**dials)) == expected
+
+
+@pytest.mark.parametrize("walk", [False, True])
+def test_a_curve_of_noise_rarely_rises_from_its_minimum(walk):
+    curves = np.random.default_rng(0).normal(size=(600, 5, 30))  # experiments, seeds, epochs
+    curves = curves.cumsum(axis=-1) if walk else curves
+    found = [evidence.sign(own[:, -1] - evidence.lowest_of(own), +1) == REPRODUCED for own in curves]
+    assert 0.01 < np.mean(found) < 0.09
+    naive = [evidence.sign(own[:, -1] - own.min(axis=1), +1) == REPRODUCED for own in curves]
+    assert np.mean(naive) > 0.3, "what is avoided"
+
+
+def test_the_test_errs_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    found = [evidence.sign(rng.normal(size=5), +1) == REPRODUCED for _ in range(2000)]
+    assert 0.015 < np.mean(found) < 0.035  # one side of a 95 % interval
+
+
+def test_no_held_out_images_leave_held_out_claims_untested():
+    verdict = verdicts.judge("R4", as_the_paper(held_out=False))
+    assert (verdict.direction, verdict.n) == (NOT_TESTED, 0) and "held-out" in verdict.sentence
+    assert outcome("T2", as_the_paper(held_out=False)) == (REPRODUCED, REPRODUCED)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("claim_id", sorted(verdicts.MEASURES.keys() - {"B2"}))
+def test_one_or_two_seeds_test_nothing(claim_id, count):
+    given = {label: group[:count] for label, group in as_the_paper().items()}
+    verdict = verdicts.judge(claim_id, given)
+    assert (verdict.direction, verdict.magnitude, verdict.n) == (NOT_TESTED, NOT_TESTED, count)
+    assert math.isfinite(verdict.estimate)
+    assert ("One seed, no interval" if count == 1 else "2 seeds are too few") in verdict.sentence
+    assert math.isnan(verdict.low) == (count == 1)
+
+
+def test_fixed_alpha_runs_are_preferred_where_the_paper_fixes_alpha():
+    given = as_the_paper()
+    assert "α moved" in verdicts.judge("H2", given).sentence
+    opposite = given | {"fixed-alpha": runs(5, train_cost=(0.4, 0.9))}
+    assert outcome("H2", opposite) == (NOT_REPRODUCED, NOT_REPRODUCED)
+    assert "α moved" not in verdicts.judge("H2", opposite).sentence
+
+
+def test_hypothesis_ignores_none_and_other_cells():
+    given = {"single-level": runs(5)}
+    for run in given["single-level"]:
+        run.arrays["cost_mean"][..., 0] = -9.0
+        run.arrays["cost_mean"][:, :, 0] = -9.0
+    assert outcome("H1", given) == (REPRODUCED, REPRODUCED)
+    for run in given["single-level"]:
+        run.arrays["cost_mean"][0, 0, -1, 0] = -0.01  # one edge of five
+    assert outcome("H1", given) == (REPRODUCED, PARTLY)
+
+
+def test_last_cell_needs_another_one_and_a_factor_of_ten():
+    assert verdicts.judge("M-last", {"single-level": runs(5, cells=1)}).direction == NOT_TESTED
+    given = {"single-level": runs(5)}
+    for run in given["single-level"]:
+        run.arrays["edge_cost"][:, :, 0] *= 10  # 50 times becomes 5 times
+    assert outcome("M-last", given) == (REPRODUCED, NOT_REPRODUCED)
+
+
+def test_dynamics_compares_edges_with_the_output():
+    given = {"single-level": runs(5)}
+    for run in given["single-level"]:
+        run.arrays["edge_cost"][:, 0, -1, 0] += 0.5  # a constant offset: same changes, other values
+    assert outcome("D-dyn", given) == (REPRODUCED, PARTLY)
+    for run in given["single-level"]:
+        run.arrays["edge_cost"][:, 0] *= -1
+    assert outcome("D-dyn", given) == (NOT_REPRODUCED, NOT_REPRODUCED)
+
+
+def test_width_needs_both_classes_of_edges():
+    cell = space.Cell("flat", 2, 1, space.minimal().edges[:2], (2,))
+    assert "one class" in verdicts.judge("P2", {"single-level": runs(3, cell=cell)}).sentence
+
+
+def test_gap_and_cost_correlate_over_runs_of_all_labels():
+    def at(gap, cost, seed):
+        run = result(seed, noise=0.001, held_cost=(0.1, cost))
+        run.arrays["accuracy"][-1] = (0.5 + gap, 0.5)
+        return run
+
+    rising = {
+        label: [at(0.02 * (i + shift), 0.1 * (i + shift), i) for i in range(5)] for label, shift in (("a", 0), ("b", 5))
+    }
+    verdict = verdicts.judge("B2", rising)
+    assert (verdict.direction, verdict.magnitude, verdict.n) == (REPRODUCED, REPRODUCED, 10)
+    assert verdict.estimate == pytest.approx(1) and 0.5 < verdict.low < verdict.high <= 1
+    falling = {"a": [at(0.02 * i, -0.1 * i, i) for i in range(8)]}
+    assert outcome("B2", falling) == (NOT_REPRODUCED, NOT_REPRODUCED)
+    assert "at least 8 runs" in verdicts.judge("B2", {"a": falling["a"][:7]}).sentence
+
+
+def test_claims_without_a_measure_or_runs_are_not_tested():
+    assert all(verdict.direction == NOT_TESTED and verdict.n == 0 for verdict in verdicts.judge_all({}))
+    found = verdicts.judge_all(as_the_paper())
+    assert [verdict.claim_id for verdict in found] == [own.id for own in claims.CLAIMS]
+    assert {verdict.claim_id for verdict in found if verdict.n} == set(verdicts.MEASURES)
+    with pytest.raises(ValueError, match="no claim 'P9'"):
+        verdicts.judge("P9", {})
+
+
+def test_verdict_carries_scale_dataset_and_number():
+    verdict = verdicts.judge("P3", as_the_paper())
+    assert (verdict.n, verdict.scale, verdict.dataset, verdict.unit) == (5, "small", "cifar10-jpeg", "edges")
+    assert verdict.estimate_words == "−3.00 edges [−3.00, −3.00], n = 5"
+    assert (
+        verdicts.judge("P1", {"single-level": runs(1, kept=4, low=0)}).estimate_words
+        == "4.00 edges (one seed, no interval)"
+    )
+    assert claims.untested("P3", "").estimate_words == ""
+
+
+def test_verdict_refuses_an_unknown_outcome_or_claim():
+    with pytest.raises(ValueError, match="direction is 'sure'"):
+        claims.Verdict("P3", "sure", PARTLY, 1, 0, 0, 0, "", "", "", "")
+    with pytest.raises(ValueError, match="no claim"):
+        claims.Verdict("P33", PARTLY, PARTLY, 1, 0, 0, 0, "", "", "", "")
+
+
+def test_table_has_a_row_for_every_claim():
+    lines = claims.table(verdicts.judge_all(as_the_paper())).splitlines()
+    assert len(lines) == 2 + len(CHECKLIST)
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    (row,) = [line for line in lines if line.startswith("| **P3**")]
+    assert row.count('<span class="verdict reproduced">reproduced</span>') == 2 and "n = 5, small, cifar10-jpeg" in row
+    (row,) = [line for line in lines if line.startswith("| **S-order**")]
+    assert row.count('<span class="verdict untested">not tested at this scale</span>') == 2
+    assert claims.table([]).count("not tested at this scale") == 2 * len(CHECKLIST)
+
+
+@pytest.mark.parametrize(
+    ("direction", "kind"),
+    [(REPRODUCED, "reproduced"), (PARTLY, "partly"), (NOT_REPRODUCED, "not-reproduced"), (NOT_TESTED, "untested")],
+)
+def test_box_has_its_class_and_escapes_its_text(direction, kind):
+    verdict = claims.Verdict("H1", direction, PARTLY, 5, 0.05, 0.01, 0.09, "", "a < b & *none*", "tiny", "digits")
+    markup = claims.box(verdict)
+    assert markup.startswith(f'<div class="verdict {kind}"') and "a &lt; b &amp; <em>none</em>" in markup
+    assert "0.05 [0.01, 0.09], n = 5. scale tiny, digits" in markup and "(Section 5.1)" in markup
+    assert f"Direction: <strong>{direction}</strong>. Magnitude: <strong>partly</strong>." in markup
+    assert "(beyond the paper)" in claims.box(claims.untested("B1", ""))
+
+
+def test_records_are_json_without_nan():
+    rows = claims.records(verdicts.judge_all(as_the_paper()))
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    by_id = {row["claim_id"]: row for row in rows}
+    assert by_id["S-order"]["estimate"] is None and by_id["P3"]["estimate"] == -3
