@@ -18,6 +18,8 @@ from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 BILEVEL = "bi-level"
 SINGLE = "single-level"
 FIXED = "fixed-alpha"
+SINGLE_HELD_OUT = "single-level, held-out α"
+BILEVEL_TRAIN = "bi-level, training α"
 
 FEW = 0.2
 """Share of edges that still counts as "no edge": one of the minimal cell's five, the smallest number that is not
@@ -54,14 +56,13 @@ def need(results: Results, *labels: str) -> list:
     raise CannotTell(f"This needs runs of {' or '.join(labels)}, and none is given.")
 
 
-def paired(results: Results, first: str, second: str) -> tuple[list, list]:
-    """Runs of two experiments with the seeds that both have, in the same order."""
-    left = {run.meta["seed"]: run for run in need(results, first)}
-    right = {run.meta["seed"]: run for run in need(results, second)}
-    both = sorted(left.keys() & right.keys())
-    if not both:
-        raise CannotTell(f"The runs of {first} and {second} have no seed in common.")
-    return [left[seed] for seed in both], [right[seed] for seed in both]
+def paired(results: Results, *labels: str) -> list[list]:
+    """Runs of several experiments with the seeds that all of them have, in the same order."""
+    by_seed = [{run.meta["seed"]: run for run in need(results, label)} for label in labels]
+    common = sorted(set.intersection(*(set(runs) for runs in by_seed)))
+    if not common:
+        raise CannotTell(f"The runs of {' and '.join(labels)} have no seed in common.")
+    return [[runs[seed] for seed in common] for runs in by_seed]
 
 
 def sign(values: Sequence[float], expected: int) -> str:

@@ -1,7 +1,7 @@
 """Section 2 on a page: cells side by side, and the relaxations on one and the same edge.
 
-Letters in shapes: n draws, E edges, K operations. Costs here are given numbers, not measured ones: what differs between two relaxations
-is then the relaxation.
+Letters in shapes: n draws, E edges, K operations. All relaxations are given the same cost vector: nothing but the
+relaxation differs.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ RELAXATIONS: dict[str, Relaxation] = {
 
 @dataclass(frozen=True)
 class Draws:
-    """Independent draws on one edge, in float64: the weights ``z``, whether an operation is evaluated, and the gradient with respect to
-    log α that the relaxation makes of the cost; ``[n, K]`` each."""
+    """Independent draws on one edge, in float64: the weights ``z``, whether an operation is evaluated, and the gradient
+    with respect to log α that the relaxation makes of the cost; ``[n, K]`` each."""
 
     z: np.ndarray
     evaluated: np.ndarray
@@ -71,13 +71,13 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
-# ---------------------------------------------------------------------------------------------------------------- figures
+# ------------------------------------------------------------------------------------------------------------ figures
 
 
 @style.styled
 def cells(panels: Mapping[str, tuple[Cell, np.ndarray | None]]) -> Figure:
-    """Cells next to each other by title, as :func:`nas_core.pages.drawing.cell_drawing` draws one: the graph itself, or with a
-    probability ``[E, K]`` its likeliest wiring. Either all panels have a probability or none has."""
+    """Cells side by side, by title: the graph itself, or with a probability ``[E, K]`` its likeliest wiring, as
+    :func:`nas_core.pages.drawing.cell_drawing` draws one. Either all panels have a probability or none has."""
     figure = style.new_figure(2.1 if all(cell.inputs == 1 for cell, _ in panels.values()) else 2.9)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, (cell, probability)) in zip(row, panels.items(), strict=True):
@@ -96,10 +96,10 @@ def _words(cell: Cell, probability: np.ndarray | None) -> str:
 
 @style.styled
 def comparison(log_alpha: Sequence[float], cost: Sequence[float], seed: int, shown: int = 3) -> Figure:
-    """The first draws of every relaxation from one log α [K] and one seed, and the gradients that they make of one cost [K].
+    """The first draws of every relaxation from one log α [K] and seed, and the gradients that they make of one cost.
 
-    A dot under a bar marks an operation that is evaluated. In the last column every operation has a bar a draw, in the order of the
-    draws, and a black dash at p (C − p·C).
+    A dot under a bar marks an operation that is evaluated. In the last column every operation has a bar a draw, in the
+    order of the draws, and a black dash at p (C − p·C).
     """
     figure = style.new_figure(7.4)
     grid = figure.subplots(len(RELAXATIONS), shown + 1, width_ratios=[1] * shown + [2])
@@ -148,7 +148,7 @@ def _gradients(axes: Axes, gradients: np.ndarray, expected: np.ndarray) -> None:
     axes.hlines(expected, middle - 0.48, middle + 0.48, color="#000000", linewidth=1.6)
 
 
-# ----------------------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------------------------- tables
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], text: int = 1) -> str:
@@ -171,37 +171,40 @@ def _candidates(names: Sequence[str]) -> str:
 
 
 def gradient_table(log_alpha: Sequence[float], cost: Sequence[float], seed: int, number: int) -> str:
-    """Per relaxation: evaluated operations a draw, the deviation of the mean gradient from p (C − p·C) with its standard error (at the
-    operation where it is largest), and the spread of one draw's gradient, both relative to the norm of p (C − p·C)."""
+    """Per relaxation: evaluated operations a draw, how far the mean gradient is from p (C − p·C) where it is farthest,
+    with its standard error, and the spread of one draw's gradient; the last two are relative to the norm of
+    p (C − p·C)."""
     expected = local_gradient(log_alpha, cost)
     size = np.linalg.norm(expected)
     rows = []
     for title, relaxation in RELAXATIONS.items():
         drawn = draw(relaxation, log_alpha, cost, seed, number)
         mean, error = mean_and_error(drawn.gradient)
-        worst = np.abs(mean - expected).argmax()
+        bias = np.abs(mean - expected)
+        worst = bias.argmax()
         spread = np.sqrt(drawn.gradient.var(axis=0, ddof=1).sum()) / size
-        deviation = _with_error((mean - expected)[worst] / size, error[worst] / size)
-        rows.append((title, f"{drawn.evaluated.sum(axis=1).mean():.2f}", deviation, f"{_settled(spread):.2f}"))
-    return table(("relaxation", "evaluated", "bias ± s.e.", "spread of a draw"), rows)
+        evaluated = f"{drawn.evaluated.sum(axis=1).mean():.2f}"
+        rows.append((title, evaluated, _with_error(bias[worst] / size, error[worst] / size, "."), f"{spread:.2f}"))
+    return table(("relaxation", "evaluated", "largest bias ± s.e.", "spread of a draw"), rows)
 
 
 def expectation_table(log_alpha: Sequence[float], seed: int, number: int) -> str:
-    """Per operation: p_α, and how far the mean of DSNAS's Z and of SNAS's Z̃ at λ = 1 lie from it, with standard errors."""
+    """Per operation: p_α, and how far from it the means of DSNAS's Z and of SNAS's Z̃ at λ = 1 lie."""
     p = softmax(log_alpha)
     bands = [
         mean_and_error(draw(relaxation, log_alpha, np.zeros(len(p)), seed, number).z)
         for relaxation in (Dsnas(), Snas(1.0))
     ]
     rows = [
-        (name, f"{p[k]:.4f}", *(_with_error(mean[k] - p[k], error[k]) for mean, error in bands))
+        (name, f"{p[k]:.4f}", *(_with_error(mean[k] - p[k], error[k], "+.") for mean, error in bands))
         for k, name in enumerate(OPERATIONS)
     ]
     return table(("operation", "p", "DSNAS: mean Z − p ± s.e.", "SNAS, λ = 1: mean Z̃ − p ± s.e."), rows)
 
 
 def limit_table(log_alpha: Sequence[float], seed: int, number: int, temperatures: Sequence[float]) -> str:
-    """Per λ: how far SNAS's Z̃ is from the one-hot Z of DSNAS under the same noise, and how many likeliest operations differ."""
+    """Per λ: how far SNAS's Z̃ is from the one-hot Z of DSNAS under the same noise, and how many draws have another
+    likeliest operation."""
     nothing = np.zeros(len(log_alpha))
     hard = draw(Dsnas(), log_alpha, nothing, seed, number).z
     rows = []
@@ -209,12 +212,13 @@ def limit_table(log_alpha: Sequence[float], seed: int, number: int, temperatures
         soft = draw(Snas(temperature), log_alpha, nothing, seed, number).z
         apart = np.abs(soft - hard).max(axis=1)
         other = int((soft.argmax(axis=1) != hard.argmax(axis=1)).sum())
-        rows.append((f"{temperature:g}", f"{apart.mean():.2e}", f"{np.median(apart):.2e}", f"{other} of {number}"))
-    return table(("λ", "largest difference, mean", "median", "another likeliest operation"), rows)
+        rows.append((f"{temperature:g}", _power(apart.mean()), _power(np.median(apart)), f"{other} of {number}"))
+    return table(("λ", "max_k \\|Z̃ᵏ − Zᵏ\\|, mean", "median", "another likeliest operation"), rows)
 
 
 def cost_table(cell: Cell, z: torch.Tensor, cost: torch.Tensor) -> str:
-    """C ``[E, K]`` of one cell in thousandths, what ``z`` ``[E, K]`` drew in bold; a dash where the edge lacks the operation."""
+    """C ``[E, K]`` of one cell in thousandths; bold where ``z`` ``[E, K]`` drew, a dash where the edge lacks the
+    operation."""
     rows = []
     for index, edge in enumerate(cell.edges):
         entries = [_cost_text(float(cost[index, k]), bool(z[index, k])) for k in range(len(OPERATIONS))]
@@ -223,12 +227,12 @@ def cost_table(cell: Cell, z: torch.Tensor, cost: torch.Tensor) -> str:
 
 
 def _cost_text(value: float, drawn: bool) -> str:
-    text = "0" if value == 0 else _signed(1e3 * value, 1)
+    text = "0" if value == 0 else _number(1e3 * value, "+.3g")
     return f"**{text}**" if drawn else text
 
 
 def switches(recipes: Mapping[str, Callable[[str], SearchConfig]], scale: str) -> str:
-    """Relaxation, level and α's images of every recipe that trains α, one row a combination, with the recipes that have it."""
+    """The three switches of every recipe that trains α: a row a combination, with the recipes that have it."""
     combined: dict[tuple[str, str, str], list[str]] = {}
     for name, recipe in recipes.items():
         config = recipe(scale)
@@ -238,14 +242,17 @@ def switches(recipes: Mapping[str, Callable[[str], SearchConfig]], scale: str) -
     return table(("`relaxation`", "`level`", "`alpha_data`", "recipes"), rows, text=4)
 
 
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
+def _number(value: float, form: str) -> str:
+    return f"{value:{form}}".replace("-", "−")
 
 
-def _settled(value: float) -> float:
-    """0 for what is only rounding."""
-    return 0.0 if abs(value) < 1e-12 else value
+def _power(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1e}"
 
 
-def _with_error(value: float, error: float) -> str:
-    return "0 (exact)" if _settled(value) == 0 and _settled(error) == 0 else f"{_signed(value, 4)} ± {error:.4f}"
+def _with_error(value: float, error: float, form: str) -> str:
+    """``form`` is ``"."``, or ``"+."`` for a number that shows its sign; what is only rounding counts as exactly 0."""
+    rounding = 1e-12
+    if max(abs(value), error) < rounding:
+        return "0 (exact)"
+    return f"{_number(value, form + '4f')} ± {error:.4f}"

@@ -10,33 +10,25 @@ from nas_core.data import DataError
 from nas_core.lab.code import LabError
 from nas_core.lab.experiments import settle
 from nas_core.lab.store import Job, Result, State, Store
-from nas_core.lab.sweep import obtain
+from nas_core.lab.sweep import mode_of, obtain
 from nas_core.pages.parameters import ParameterError, Parameters
 
 EXPERIMENT = "search"
 SEEDS = (0, 1, 2, 3, 4)
 """The seeds of a chapter that names none and finds none recorded."""
 
+Say = Callable[[str], None]
 
-def collect(
-    parameters: Parameters, recipes: Mapping[str, str], say: Callable[[str], None] = print
-) -> dict[str, list[Result]]:
+
+def collect(parameters: Parameters, recipes: Mapping[str, str], say: Say = print) -> dict[str, list[Result]]:
     """The runs of every recipe, by label: recorded ones are read, missing ones computed as ``NAS_RESULTS`` allows.
 
-    Without ``seeds`` it takes those recorded for all of the recipes, or else five, as many of them as fit into ``minutes``. Every label
-    gets the same seeds, so that runs can be paired. Raises :class:`ParameterError` for values that the recipe cannot take.
+    Without ``seeds`` it takes those recorded for all of the recipes, or else five, as many of them as fit into
+    ``minutes``. Every label gets the same seeds, so that runs can be paired. Raises :class:`ParameterError` for values
+    that a recipe cannot take.
     """
     store = Store()
-    configs, taken = {}, {}
-    for label, recipe in recipes.items():
-        configs[label], taken[label] = _settle(parameters, recipe, store)
-    for sentence in dict.fromkeys(taken.values()):
-        say(sentence)
-    seeds = parameters.seeds or _recorded_seeds(store, configs.values()) or SEEDS
-    jobs = {
-        label: [Job(EXPERIMENT, config, seed, recipes[label], parameters.scale) for seed in seeds]
-        for label, config in configs.items()
-    }
+    jobs = _jobs(parameters, recipes, store, say)
     results = obtain(
         [job for own in jobs.values() for job in own],
         workers=parameters.workers,
@@ -52,6 +44,43 @@ def collect(
     }
 
 
+def collect_recorded(parameters: Parameters, recipes: Mapping[str, str], say: Say = print) -> dict[str, list[Result]]:
+    """As :func:`collect` for the parts of a chapter that go beyond its claim: with ``NAS_RESULTS=auto`` a label that is
+    not recorded for these parameters is left out, with the command that computes it, instead of making a reader wait."""
+    store, kept = Store(), dict(recipes)
+    if mode_of() == "auto":
+        for label, own in _jobs(parameters, recipes, store, lambda words: None).items():
+            absent = [job for job in own if store.state(job) is not State.FRESH]
+            if absent:
+                say(f"{label}: left out. {store.missing(absent)}")
+                del kept[label]
+    return collect(parameters, kept, say) if kept else {}
+
+
+def variations(
+    parameters: Parameters, recipe: str, name: str, values: Mapping[str, Any], say: Say = print
+) -> dict[str, list[Result]]:
+    """The recorded runs of one recipe under several values of the parameter ``name``, by label."""
+    found: dict[str, list[Result]] = {}
+    for label, value in values.items():
+        found |= collect_recorded(replace(parameters, **{name: value}), {label: recipe}, say)
+    return found
+
+
+def _jobs(parameters: Parameters, recipes: Mapping[str, str], store: Store, say: Say) -> dict[str, list[Job]]:
+    """One job a label and seed, with the data settled."""
+    configs, taken = {}, {}
+    for label, recipe in recipes.items():
+        configs[label], taken[label] = _settle(parameters, recipe, store)
+    for sentence in dict.fromkeys(taken.values()):
+        say(sentence)
+    seeds = parameters.seeds or _recorded_seeds(store, list(configs.values())) or SEEDS
+    return {
+        label: [Job(EXPERIMENT, config, seed, recipes[label], parameters.scale) for seed in seeds]
+        for label, config in configs.items()
+    }
+
+
 def _settle(parameters: Parameters, recipe: str, store: Store) -> tuple[Any, str]:
     try:
         return settle(recipe, parameters.scale, EXPERIMENT, store, parameters.dataset, **parameters.overrides())
@@ -59,16 +88,9 @@ def _settle(parameters: Parameters, recipe: str, store: Store) -> tuple[Any, str
         raise ParameterError(str(error)) from error
 
 
-def _recorded_seeds(store: Store, configs) -> tuple[int, ...]:
+def _recorded_seeds(store: Store, configs: list[Any]) -> tuple[int, ...]:
     """The seeds that are FRESH for every configuration."""
     fresh = [
         {seed for seed, state in store.seeds(EXPERIMENT, config).items() if state is State.FRESH} for config in configs
     ]
     return tuple(sorted(set.intersection(*fresh)))
-
-
-def variations(
-    parameters: Parameters, recipe: str, name: str, values, say: Callable[[str], None] = print
-) -> dict[Any, list[Result]]:
-    """The runs of one recipe under several values of one parameter, by value."""
-    return {value: collect(replace(parameters, **{name: value}), {"": recipe}, say)[""] for value in values}

@@ -23,7 +23,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _mean(values: Sequence[float]) -> str:
     """A mean over seeds with its 95 % t-interval."""
     mean, low, high = summary.interval(values)
-    return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)}, {number(high)}]"
+    # The interval keeps together when a narrow column breaks.
+    return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)},\u00a0{number(high)}]"
 
 
 def outcomes(results: Mapping[str, Sequence]) -> str:

@@ -1,8 +1,8 @@
 """Measures: functions from recorded runs to a verdict on one claim, by the test of :mod:`nas_core.pages.evidence`.
 
 ``results`` maps a label to runs of one configuration that differ in the seed. The labels that measures look for are
-:data:`BILEVEL`, :data:`SINGLE` and :data:`FIXED` (θ trained, α not); others are ignored, except by B2, which uses every
-run that it is given.
+:data:`BILEVEL`, :data:`SINGLE` and :data:`FIXED` (θ trained, α not), for B1 also :data:`SINGLE_HELD_OUT` and
+:data:`BILEVEL_TRAIN`; others are ignored, except by B2, which uses every run that it is given.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from nas_core.pages import summary
 from nas_core.pages.claims import CLAIMS, NOT_REPRODUCED, PARTLY, REPRODUCED, Verdict, claim, number, untested
 from nas_core.pages.evidence import (
     BILEVEL,
+    BILEVEL_TRAIN,
     FEW,
     FIXED,
     MODERATE,
     RUNS_FOR_CORRELATION,
     SINGLE,
+    SINGLE_HELD_OUT,
     SOME,
     STRONG,
     TENFOLD,
@@ -42,7 +44,7 @@ from nas_core.pages.evidence import (
 )
 from nas_core.space import NONE
 
-__all__ = ["BILEVEL", "FIXED", "MEASURES", "SINGLE", "judge", "judge_all"]
+__all__ = ["BILEVEL", "BILEVEL_TRAIN", "FIXED", "MEASURES", "RECIPES", "SINGLE", "SINGLE_HELD_OUT", "judge", "judge_all"]
 
 
 def judge(claim_id: str, results: Results) -> Verdict:
@@ -109,6 +111,25 @@ def catastrophe(results: Results) -> Verdict:
         "single-level control; the number is the paired difference."
     )
     return verdict("P3", [*bilevel, *single], kept - control, "edges", direction, magnitude, sentence)
+
+
+def crossed(results: Results) -> Verdict:
+    """B1: surviving edges under both orders of steps, crossed with both sources of α's images, paired by seed.
+
+    The number is the main effect of held-out images: the mean over both orders of (held out − training). Direction: it is
+    negative. Magnitude: it exceeds the main effect of the order, whose interval is said too.
+    """
+    groups = paired(results, BILEVEL, SINGLE_HELD_OUT, BILEVEL_TRAIN, SINGLE)
+    first, second, third, last = (summary.survivors(runs)[:, -1].sum(axis=-1) for runs in groups)
+    data, steps = (first + second - third - last) / 2, (first + third - second - last) / 2
+    direction = sign(data, -1)
+    apart = sign(np.abs(data) - np.abs(steps), +1)
+    magnitude = grade(direction, apart == REPRODUCED, abs(data.mean()) > abs(steps.mean()))
+    sentence = (
+        f"Judging α on held-out images instead of training images changes the number of surviving edges by "
+        f"{with_interval(data)}; letting α step before θ instead of with it changes it by {with_interval(steps)}."
+    )
+    return verdict("B1", [run for runs in groups for run in runs], data, "edges", direction, magnitude, sentence)
 
 
 def _operation_costs(results: Results, evaluation: int) -> tuple[list, np.ndarray]:
@@ -253,7 +274,8 @@ def gap_and_cost(results: Results) -> Verdict:
 
     The interval is Fisher's, with Bonett and Wright's standard error for ranks.
     """
-    runs = [run for group in results.values() for run in group]
+    # A run may stand under two labels; it counts once.
+    runs = list({(run.meta["ident"], run.meta["seed"]): run for group in results.values() for run in group}.values())
     pairs = [(summary.gap([run])[0], summary.edge_cost([run], "held_out")[1][0, -1].sum()) for run in runs]
     known = np.array([pair for pair in pairs if np.isfinite(pair).all()]).reshape(-1, 2)
     if len(known) < RUNS_FOR_CORRELATION:
@@ -275,6 +297,15 @@ def gap_and_cost(results: Results) -> Verdict:
     return Verdict("B2", direction, magnitude, len(known), rank, low, high, "rank correlation", sentence, *where(runs))
 
 
+RECIPES = {
+    BILEVEL: "reference_darts_bilevel",
+    SINGLE: "corrected_darts_single",
+    FIXED: "reference_darts_curves",
+    SINGLE_HELD_OUT: "corrected_darts_single_held_out",
+    BILEVEL_TRAIN: "corrected_darts_bilevel_train",
+}
+"""The recipe behind every label."""
+
 MEASURES: dict[str, Callable[[Results], Verdict]] = {
     "P1": growth,
     "P2": width,
@@ -285,6 +316,7 @@ MEASURES: dict[str, Callable[[Results], Verdict]] = {
     "T2": output_cost,
     "D-dyn": dynamics,
     "R4": false_confidence,
+    "B1": crossed,
     "B2": gap_and_cost,
 }
 """The measures there are so far, by claim."""
