@@ -201,5 +201,6 @@ def unrolled_cost(
     pairs = [(g, v) for g, v in zip(gradients, vectors) if g is not None and v is not None]
     product = sum((g * v).sum() for g, v in pairs)
     (indirect,) = torch.autograd.grad(product, [inner], allow_unused=True)
-    cost = direct - learning_rate * (indirect if indirect is not None else 0)
+    cost = torch.zeros_like(outer) if direct is None else direct
+    cost = cost - learning_rate * (indirect if indirect is not None else 0)
     return Measurement(loss.detach(), logits.detach(), cost.detach())

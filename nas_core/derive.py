@@ -19,8 +19,13 @@ TIE = 1e-6
 
 
 def likeliest(probability_EK: np.ndarray) -> Wiring:
-    """The paper's rule: on every edge the likeliest operation, *none* among them; an edge of *none* is dropped."""
-    return tuple(int(k) for k in np.asarray(probability_EK).argmax(axis=-1))
+    """The paper's rule: on every edge the likeliest operation, *none* among them; an edge of *none* is dropped.
+
+    A tie with *none* goes to the other operation, as in :func:`surviving`.
+    """
+    probability = np.array(probability_EK, dtype=float)
+    probability[:, NONE] *= 1 - TIE
+    return tuple(int(k) for k in probability.argmax(axis=-1))
 
 
 def darts_rule(probability_EK: np.ndarray, cell: Cell, keep: int = 2) -> Wiring:

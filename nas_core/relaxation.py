@@ -1,14 +1,16 @@
 """The relaxations of Eq 2: how each framework draws Z from α, and the α gradient that it makes of the cost (Section 4, Appendix B).
 
-A relaxation is a frozen object with two pure functions. With G groups of cells that share α, E edges and K operations:
+A relaxation is a frozen object with three pure functions. With G groups of cells that share α, E edges and K operations:
 
 ``sample(log_alpha, generator)``
     a :class:`Sample`: the weights Z ``[G, E, K]`` and which operations must be evaluated for them;
 ``alpha_gradient(log_alpha, sample, cost)``
-    ∂L/∂(log α) ``[G, E, K]`` from the cost C = ∂L/∂Z ``[G, E, K]``, summed over the cells that share α.
+    ∂L/∂(log α) ``[G, E, K]`` from the cost C = ∂L/∂Z ``[G, E, K]``, summed over the cells that share α;
+``at(progress)``
+    the relaxation at a share of the search from 0 to 1: itself, unless it is annealed.
 
 ``log_alpha`` holds −inf where an edge lacks an operation (:func:`masked`), which makes its probability and gradient exactly 0.
-Another method plugs in by bringing the same two functions.
+Another method plugs in by bringing the same three functions. All tensors are on the CPU.
 """
 
 from __future__ import annotations
@@ -118,8 +120,8 @@ class Dsnas:
     """DSNAS (Hu et al., 2020): a strictly one-hot Z, and the score-function gradient ∇ log p(Z_e)·C(Z_e) of every edge e.
 
     ``gradient="corrected"`` is the paper's Σ_e log p_e. ``"reference"`` differentiates log Σ_e p_e instead, as the published scripts
-    do: edge e's gradient is scaled by p_e/Σ_e p_e, so an edge that drew a rare operation hardly learns from it. ``clamp`` bounds the
-    edge's reward, ±5 in those scripts.
+    do: edge e's gradient is scaled by p_e/Σ_e p_e (which is p_e/mean(p), divided by the number of edges), so an edge that drew a
+    rare operation hardly learns from it. ``clamp`` bounds the edge's reward, ±5 in those scripts.
     """
 
     gradient: str = "corrected"

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from nas_core.cost import CostStatistics, Measurement, by_group, loss_and_entropy, per_cell, probe, unrolled_cost
 from nas_core.data import DataConfig, DataError, Split, Splits, batches, prepare, stream
-from nas_core.relaxation import Darts, Relaxation, Sample, masked, probability
+from nas_core.relaxation import Darts, Proxyless, Relaxation, Sample, masked, probability
 from nas_core.supernet import NetworkConfig, Supernet
 
 LEVELS = ("single", "bi")
@@ -117,6 +117,10 @@ class SearchConfig:
             )
         if self.second_order and not (self.level == "bi" and self.alpha and self.theta):
             raise ValueError("second_order needs level 'bi' and both θ and α trained; switch it off or change those")
+        if self.second_order and isinstance(self.relaxation, Proxyless):
+            raise ValueError(
+                "second_order cannot be had with ProxylessNAS, whose cost covers paths that do not run; use another relaxation"
+            )
 
 
 class Diverged(FloatingPointError):
@@ -132,7 +136,7 @@ class _Search:
                 f"{config.data.dataset} has no test images and held_out is 0, so no image is left that θ never sees; "
                 f"set held_out above 0"
             )
-        self.config, self.splits = config, splits
+        self.config, self.seed, self.splits = config, seed, splits
         first = int(torch.randint(2**62, (), generator=stream(seed, "weights")))
         self.network = Supernet(config.network, image_channels=splits.channels, classes=splits.classes, seed=first)
         self.network.to(device=device, memory_format=torch.channels_last)
@@ -168,9 +172,14 @@ class _Search:
 
     # -- what a checkpoint holds -------------------------------------------------------------------------------------------------
 
+    def name(self) -> str:
+        """What tells this run from every other."""
+        return f"{self.config!r} seed {self.seed}"
+
     def state(self) -> dict:
         """Everything that the rest of the run depends on."""
         return {
+            "run": self.name(),
             "network": self.network.state_dict(),
             "log_alpha": self.log_alpha.detach(),
             "theta_step": self.theta_step and self.theta_step.state_dict(),
@@ -183,7 +192,12 @@ class _Search:
         }
 
     def restore(self, state: dict) -> None:
-        """Continue where :meth:`state` was taken."""
+        """Continue where :meth:`state` was taken. Raises ``ValueError`` for the state of another run."""
+        if state["run"] != self.name():
+            raise ValueError(
+                "the checkpoint belongs to a run with another configuration or seed; "
+                "give each run a file of its own, or delete this one"
+            )
         self.network.load_state_dict(state["network"])
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
@@ -202,7 +216,7 @@ class _Search:
         return masked(self.log_alpha.detach(), self.config.network.cell)
 
     def relaxation(self) -> Relaxation:
-        return self.config.relaxation.at(self.epoch / max(1, self.config.epochs))
+        return self.config.relaxation.at(min(1.0, self.epoch / max(1, self.config.epochs - 1)))
 
     def draw(self, stream_name: str = "sample") -> Sample:
         return self.relaxation().sample(self.masked_alpha(), self.generators[stream_name])
@@ -225,6 +239,8 @@ class _Search:
         if self.config.alpha.clip is not None:
             torch.nn.utils.clip_grad_norm_([self.log_alpha], self.config.alpha.clip)
         self.alpha_step.step()
+        if not torch.isfinite(self.log_alpha).all():
+            raise Diverged(f"log α is no longer finite in epoch {self.epoch + 1}; lower α's learning rate, or check the data")
 
     def step_theta(self) -> None:
         """One step of θ down the gradients that a probe left in the parameters."""
@@ -236,10 +252,10 @@ class _Search:
         self.theta_step.step()
         self.theta_step.zero_grad(set_to_none=True)
 
-    def check(self, measured: Measurement, step: int) -> None:
+    def check(self, measured: Measurement, step: int, where: str = "") -> None:
         if not torch.isfinite(measured.loss):
             raise Diverged(
-                f"the loss is {float(measured.loss)} at epoch {self.epoch + 1}, step {step + 1}; "
+                f"the loss is {float(measured.loss)} {where or f'at epoch {self.epoch + 1}'}, step {step + 1}; "
                 f"lower the learning rate of θ or α, or check the data"
             )
 
@@ -324,9 +340,12 @@ class _Search:
 
     def evaluate_split(self, split: Split) -> dict[str, Tensor]:
         cost, edge_costs, losses, entropies, rights = self._statistics(), [], [], [], []
-        for images, labels in _plain_batches(split, self.config.batch_size, self.config.evaluation_images):
+        for step, (images, labels) in enumerate(
+            _plain_batches(split, self.config.batch_size, self.config.evaluation_images)
+        ):
             sample = self.draw("evaluation")
             measured = probe(self.network, images, labels, sample)
+            self.check(measured, step, f"in the evaluation after epoch {self.epoch}")
             self.observe(cost, sample, measured)
             z = per_cell(self.network, sample.z)
             edge_costs.append((z * measured.cost.double().cpu()).sum(-1) * len(labels))
@@ -392,12 +411,30 @@ def run(
 ) -> dict[str, np.ndarray]:
     """Run a search and return its arrays; with ``checkpoint`` it continues from that file and rewrites it after every epoch.
 
-    Same config, seed, machine and thread count give the same bits, interrupted or not. Raises :class:`Diverged` when the loss is
-    no longer finite, and ``DataError`` when the data cannot be had.
+    On a CPU, same config, seed, machine and thread count give the same bits, interrupted or not. On a GPU convolutions run in full
+    float32 and by deterministic algorithms, but pooling has none. Raises :class:`Diverged` when the loss or α is no longer finite,
+    ``DataError`` when the data cannot be had, and ``ValueError`` for a checkpoint of another run.
     """
+    with _full_precision():
+        return _run(config, seed, device, checkpoint, progress)
+
+
+def _full_precision():
+    """cuDNN without TF32: a cost is a near-cancellation, and ten bits of mantissa would not survive it."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _run(
+    config: SearchConfig,
+    seed: int,
+    device: str,
+    checkpoint: Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, np.ndarray]:
     search = _Search(config, seed, device, prepare(config.data, seed, device=device))
     if checkpoint is not None and checkpoint.exists():
-        search.restore(torch.load(checkpoint, map_location=device, weights_only=True))
+        # On the CPU: generators, α and records live there; weights and optimisers copy to where theirs are.
+        search.restore(torch.load(checkpoint, map_location="cpu", weights_only=True))
     total = config.epochs + config.statistics_epochs
     if search.epoch == 0 and not search.records:
         search.record_alpha()
@@ -419,6 +456,11 @@ def run(
 
 def estimate(config: SearchConfig, *, device: str = "cpu", steps: int = 3) -> float:
     """About how many seconds :func:`run` takes here, from a few timed steps of the same search on its first images."""
+    with _full_precision():
+        return _estimate(config, device, steps)
+
+
+def _estimate(config: SearchConfig, device: str, steps: int) -> float:
     splits = prepare(config.data, 0, device=device)
     second = splits.held_out or splits.test
     search = _Search(config, 0, device, splits)

@@ -125,9 +125,9 @@ class Cell:
         """The same cell with a single operation on ``edge``: nothing is left to choose there."""
         return self.only((operation,), edge)
 
-    def only(self, operations: Iterable[str], edge: int | tuple[int, int] | None = None) -> Cell:
+    def only(self, operations: str | Iterable[str], edge: int | tuple[int, int] | None = None) -> Cell:
         """The same cell with exactly these candidates, on one edge or (``edge=None``) on every edge."""
-        wanted = tuple(operations)
+        wanted = (operations,) if isinstance(operations, str) else tuple(operations)
         return self._restrict(edge, lambda own: wanted)
 
     def without(self, operations: str | Iterable[str], edge: int | tuple[int, int] | None = None) -> Cell:

@@ -153,7 +153,7 @@ class _Cell(nn.Module):
             if outputs:
                 nodes.append(_Mix.apply(z_EK, tuple(places), tuple(weights), *outputs))
             else:
-                height, width = (side // self.stride for side in nodes[0].shape[-2:])
+                height, width = (-(-side // self.stride) for side in nodes[0].shape[-2:])
                 nodes.append(nodes[0].new_zeros(len(nodes[0]), nodes[0].shape[1], height, width))
         return torch.cat([nodes[node] for node in self.cell.outputs], dim=1)
 
@@ -193,7 +193,15 @@ class Supernet(nn.Module):
         self.head = nn.Linear(states[-1][0], classes, bias=config.head_bias)
 
     def plan(self, sample: Sample) -> list[list[list[tuple[int, float]]]]:
-        """``[group][edge]`` → the ``(operation, weight)`` pairs to evaluate, as plain numbers on the host."""
+        """``[group][edge]`` → the ``(operation, weight)`` pairs to evaluate, as plain numbers on the host.
+
+        Raises ``ValueError`` where the sample activates an operation that its edge lacks.
+        """
+        if bool((sample.active & ~torch.tensor(self.config.cell.mask())).any()):
+            raise ValueError(
+                f"the sample activates an operation that an edge of the {self.config.cell.name} cell lacks; "
+                f"draw it from masked(log_alpha, cell)"
+            )
         active, z = sample.active.tolist(), sample.z.tolist()
         return [
             [

@@ -6,6 +6,7 @@ Without *skip_connect* between intermediate nodes, and up to the normalisation's
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nas_core.cost import by_group, loss_and_entropy, per_cell, probe
@@ -37,13 +38,13 @@ def inner_residual(network: Supernet, images: Tensor, labels: Tensor, sample: Sa
 def none_residual(network: Supernet, images: Tensor, labels: Tensor, log_alpha: Tensor) -> float:
     """In DARTS, ∂L/∂(log α_none) = −Ẑ_none·Σ_k Ẑ_k C_k on every edge: *none* gains exactly where the edge's cost is positive.
 
-    The left side comes from autograd through the softmax, the right side from the probe; the largest difference over edges.
+    The left side comes from autograd from the loss to α, the right side from the probe; the largest difference over edges.
     """
     free = log_alpha.clone().requires_grad_()
     sample = Darts().sample(free, torch.Generator())
     held = Sample(sample.z.detach(), sample.active)
+    loss = F.cross_entropy(network(images, held, per_cell(network, sample.z)), labels)
+    (gradient,) = torch.autograd.grad(loss, free)
     cost = by_group(network, probe(network, images, labels, held).cost)
-    # L depends on α through Z alone, so its gradient is that of the inner product of Z with the cost held fixed.
-    (gradient,) = torch.autograd.grad((sample.z * cost).sum(), free)
     pressure = -held.z[..., NONE] * (held.z * cost).sum(-1)
     return float((gradient[..., NONE] - pressure).abs().max())

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from nas_core import space
 from nas_core.cost import probe
 from nas_core.lab.recipes import RECIPES
-from nas_core.pages import relaxations, style
+from nas_core.pages import drawing, relaxations, style, tables
 from nas_core.pages.relaxations import RELAXATIONS, draw, local_gradient, mean_and_error, softmax
 from nas_core.relaxation import Sample, Snas
 from tests import networks
@@ -144,13 +144,13 @@ def test_comparison_shows_every_draw():
 
 
 def two_cells():
-    return relaxations.cells({"left": (space.simplified(), None), "right": (space.modified(), None)})
+    return drawing.cells({"left": (space.simplified(), None), "right": (space.modified(), None)})
 
 
 def two_wirings():
     p = np.full((5, K), 0.1)
     p[:, 0], p[3, 4] = 0.3, 0.5
-    return relaxations.cells({"left": (space.minimal(), p), "right": (space.minimal(), np.eye(K)[[1, 1, 1, 1, 2]])})
+    return drawing.cells({"left": (space.minimal(), p), "right": (space.minimal(), np.eye(K)[[1, 1, 1, 1, 2]])})
 
 
 @pytest.mark.parametrize("make", [lambda: relaxations.comparison(LOG_ALPHA, COST, 1), two_cells, two_wirings])

@@ -2,7 +2,12 @@
 
 ``reference_*`` is what the authors' published scripts do, defects included; ``corrected_*`` is what the paper's mathematics says, or a control
 that the scripts cannot express because they tie level, relaxation and data together. At ``paper`` scale a ``reference_*`` recipe follows the
-scripts in every value; ``small`` and ``tiny`` keep the method and change only what :data:`SCALES` lists.
+scripts in every value that this list does not name; ``small`` and ``tiny`` keep the method and change only what :data:`SCALES` lists.
+
+Where no recipe follows the scripts: batch statistics everywhere, so their second forward pass, which only moves running statistics, is
+left out; which half of the images is held out is drawn by the seed, and α's batches walk through a permutation of it instead of being
+drawn anew; curves are measured on the first ``evaluation_images`` of a set without augmentation instead of on the steps of an epoch;
+checkpoints hold α; averages leave out *none* and what was never sampled.
 """
 
 from __future__ import annotations
@@ -86,6 +91,7 @@ def _base(name: str, *, batch_size: int, epochs: int, held_out: float, alpha: Al
     )
 
 
+NO_SKIP_BETWEEN_NODES = minimal().without("skip_connect", (2, 3))
 BILEVEL_ALPHA = AlphaConfig(initial_mean=0.0, initial_std=1e-3)
 SINGLE_ALPHA = AlphaConfig(initial_mean=1.0, initial_std=0.01)
 
@@ -102,9 +108,12 @@ def reference_darts_bilevel(scale: str) -> SearchConfig:
 
 
 def reference_darts_curves(scale: str) -> SearchConfig:
-    """Figs 10, 22, 23, 25, 26: α fixed at uniform, θ trained on one minimal cell, cost measured on training and search images."""
+    """Figs 10, 22, 23, 25, 26: α fixed at uniform, θ trained on one minimal cell, cost measured on training and search images.
+
+    The edge between the two nodes has no *skip_connect*: as in the scripts, so that the costs add up to L − H.
+    """
     base = _base(scale, batch_size=64, epochs=50, held_out=0.5, alpha=None)
-    return replace(base, network=NetworkConfig(), relaxation=Darts())
+    return replace(base, network=NetworkConfig(cell=NO_SKIP_BETWEEN_NODES), relaxation=Darts())
 
 
 def corrected_darts_single(scale: str) -> SearchConfig:
@@ -117,9 +126,9 @@ def corrected_darts_single_held_out(scale: str) -> SearchConfig:
     return _darts(scale, "single", "held_out")
 
 
-def corrected_darts_bilevel_train(scale: str) -> SearchConfig:
-    """B1: the bi-level order of steps, with α judged on a fresh batch of θ's own images."""
-    return _darts(scale, "bi", "train")
+def corrected_darts_bilevel_same(scale: str) -> SearchConfig:
+    """B1: the bi-level order of steps, with α judged on θ's own batch."""
+    return _darts(scale, "bi", "same")
 
 
 def _single(scale: str, relaxation, *, idle: str) -> SearchConfig:
@@ -185,7 +194,7 @@ RECIPES: dict[str, Callable[[str], SearchConfig]] = {
         reference_darts_curves,
         corrected_darts_single,
         corrected_darts_single_held_out,
-        corrected_darts_bilevel_train,
+        corrected_darts_bilevel_same,
         reference_dsnas,
         corrected_dsnas,
         reference_snas,

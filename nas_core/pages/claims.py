@@ -228,7 +228,7 @@ CLAIMS: tuple[Claim, ...] = (
         "B2",
         "beyond",
         "Is P3 the generalisation gap?",
-        "rank correlation over runs of the held-out cost with the gap between training and held-out accuracy",
+        "bi-level search on digits with and without label noise: generalisation gap, held-out cost and surviving edges, paired",
     ),
     Claim(
         "B3",
@@ -282,16 +282,17 @@ def table(verdicts: Iterable[Verdict]) -> str:
     """Markdown table of all claims in the paper's order; a claim without a verdict reads *not tested at this scale*."""
     given = {verdict.claim_id: verdict for verdict in verdicts}
     rows = [
-        "| claim | section | what is claimed | direction | magnitude | evidence |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| claim | what is claimed | direction, magnitude | evidence |",
+        "| --- | --- | --- | --- |",
     ]
     for own in CLAIMS:
         verdict = given.get(own.id) or untested(own.id, "")
         evidence = ", ".join(filter(None, [verdict.estimate_words, verdict.scale, verdict.dataset]))
-        outcomes = (
+        outcomes = " ".join(
             f'<span class="verdict {_css_class(word)}">{word}</span>' for word in (verdict.direction, verdict.magnitude)
         )
-        cells = (f"**{own.id}**", own.where, own.statement, *outcomes, evidence or "–")
+        place = "beyond the paper" if own.where == "beyond" else f"Section {own.where}"
+        cells = (f"**{own.id}**", f"{own.statement} ({place})", outcomes, evidence or "–")
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,6 +40,26 @@ def cell_drawing(cell: Cell, probability: np.ndarray | None = None) -> Figure:
     figure.legend(handles=_legend(cell, [probability]), loc="outside lower center", ncols=4, frameon=False)
     figure.set_label(_cell_words(cell) if probability is None else _wiring_words(cell, probability))
     return figure
+
+
+@style.styled
+def cells(panels: Mapping[str, tuple[Cell, np.ndarray | None]]) -> Figure:
+    """Cells side by side, by title: the graph itself, or with a probability ``[E, K]`` its likeliest wiring, as
+    :func:`cell_drawing` draws one. Either all panels have a probability or none has."""
+    figure = style.new_figure(2.1 if all(cell.inputs == 1 for cell, _ in panels.values()) else 2.9)
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, (cell, probability)) in zip(row, panels.items(), strict=True):
+        _draw_cell(axes, cell, probability, labels=True)
+        axes.set_title(title, loc="center")
+    shown = [probability for _, probability in panels.values()]
+    legend = _legend(next(iter(panels.values()))[0], shown)
+    figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False)
+    figure.set_label(" ".join(f"{title}: {_words(*panel)}" for title, panel in panels.items()))
+    return figure
+
+
+def _words(cell: Cell, probability: np.ndarray | None) -> str:
+    return _cell_words(cell) if probability is None else _wiring_words(cell, probability)
 
 
 @style.styled

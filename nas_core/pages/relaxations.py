@@ -6,7 +6,7 @@ relaxation differs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from nas_core.pages import drawing, style
+from nas_core.pages import style
+from nas_core.pages.tables import markdown
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Relaxation, Snas, Uniform
 from nas_core.search import SearchConfig
 from nas_core.space import NONE, OPERATIONS, Cell
@@ -75,26 +76,6 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @style.styled
-def cells(panels: Mapping[str, tuple[Cell, np.ndarray | None]]) -> Figure:
-    """Cells side by side, by title: the graph itself, or with a probability ``[E, K]`` its likeliest wiring, as
-    :func:`nas_core.pages.drawing.cell_drawing` draws one. Either all panels have a probability or none has."""
-    figure = style.new_figure(2.1 if all(cell.inputs == 1 for cell, _ in panels.values()) else 2.9)
-    row = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, (cell, probability)) in zip(row, panels.items(), strict=True):
-        drawing._draw_cell(axes, cell, probability, labels=True)
-        axes.set_title(title, loc="center")
-    shown = [probability for _, probability in panels.values()]
-    legend = drawing._legend(next(iter(panels.values()))[0], shown)
-    figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False)
-    figure.set_label(" ".join(f"{title}: {_words(*panel)}" for title, panel in panels.items()))
-    return figure
-
-
-def _words(cell: Cell, probability: np.ndarray | None) -> str:
-    return drawing._cell_words(cell) if probability is None else drawing._wiring_words(cell, probability)
-
-
-@style.styled
 def comparison(log_alpha: Sequence[float], cost: Sequence[float], seed: int, shown: int = 3) -> Figure:
     """The first draws of every relaxation from one log α [K] and seed, and the gradients that they make of one cost.
 
@@ -151,19 +132,13 @@ def _gradients(axes: Axes, gradients: np.ndarray, expected: np.ndarray) -> None:
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]], text: int = 1) -> str:
-    """A Markdown table; the first ``text`` columns are words and stand left, the others are numbers and stand right."""
-    rule = ["---" if column < text else "---:" for column in range(len(heads))]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (heads, rule, *rows))
-
-
 def edge_table(cell: Cell) -> str:
     """Index, ends, class and candidates of every edge."""
     rows = [
         (f"e{index}", f"({edge.source}, {edge.target})", cell.edge_class(index), _candidates(edge.operations))
         for index, edge in enumerate(cell.edges)
     ]
-    return table(("edge", "(source, target)", "class", "candidates"), rows, text=4)
+    return markdown(("edge", "(source, target)", "class", "candidates"), rows, text=4)
 
 
 def _candidates(names: Sequence[str]) -> str:
@@ -185,7 +160,7 @@ def gradient_table(log_alpha: Sequence[float], cost: Sequence[float], seed: int,
         spread = np.sqrt(drawn.gradient.var(axis=0, ddof=1).sum()) / size
         evaluated = f"{drawn.evaluated.sum(axis=1).mean():.2f}"
         rows.append((title, evaluated, _with_error(bias[worst] / size, error[worst] / size, "."), f"{spread:.2f}"))
-    return table(("relaxation", "evaluated", "largest bias ± s.e.", "spread of a draw"), rows)
+    return markdown(("relaxation", "evaluated", "largest bias ± s.e.", "spread of a draw"), rows)
 
 
 def expectation_table(log_alpha: Sequence[float], seed: int, number: int) -> str:
@@ -199,7 +174,7 @@ def expectation_table(log_alpha: Sequence[float], seed: int, number: int) -> str
         (name, f"{p[k]:.4f}", *(_with_error(mean[k] - p[k], error[k], "+.") for mean, error in bands))
         for k, name in enumerate(OPERATIONS)
     ]
-    return table(("operation", "p", "DSNAS: mean Z − p ± s.e.", "SNAS, λ = 1: mean Z̃ − p ± s.e."), rows)
+    return markdown(("operation", "p", "DSNAS: mean Z − p ± s.e.", "SNAS, λ = 1: mean Z̃ − p ± s.e."), rows)
 
 
 def limit_table(log_alpha: Sequence[float], seed: int, number: int, temperatures: Sequence[float]) -> str:
@@ -213,7 +188,7 @@ def limit_table(log_alpha: Sequence[float], seed: int, number: int, temperatures
         apart = np.abs(soft - hard).max(axis=1)
         other = int((soft.argmax(axis=1) != hard.argmax(axis=1)).sum())
         rows.append((f"{temperature:g}", _power(apart.mean()), _power(np.median(apart)), f"{other} of {number}"))
-    return table(("λ", "max_k \\|Z̃ᵏ − Zᵏ\\|, mean", "median", "another likeliest operation"), rows)
+    return markdown(("λ", "max_k \\|Z̃ᵏ − Zᵏ\\|, mean", "median", "another likeliest operation"), rows)
 
 
 def cost_table(cell: Cell, z: torch.Tensor, cost: torch.Tensor) -> str:
@@ -223,7 +198,7 @@ def cost_table(cell: Cell, z: torch.Tensor, cost: torch.Tensor) -> str:
     for index, edge in enumerate(cell.edges):
         entries = [_cost_text(float(cost[index, k]), bool(z[index, k])) for k in range(len(OPERATIONS))]
         rows.append((f"e{index}", *(text if k in edge.indices else "–" for k, text in enumerate(entries))))
-    return table(("10³ C", *(name.replace("_", " ") for name in OPERATIONS)), rows)
+    return markdown(("10³ C", *(name.replace("_", " ") for name in OPERATIONS)), rows)
 
 
 def _cost_text(value: float, drawn: bool) -> str:
@@ -239,7 +214,7 @@ def switches(recipes: Mapping[str, Callable[[str], SearchConfig]], scale: str) -
         if config.alpha is not None:
             combined.setdefault((config.relaxation.name, config.level, config.alpha_data), []).append(f"`{name}`")
     rows = [(*switch, ", ".join(names)) for switch, names in sorted(combined.items())]
-    return table(("`relaxation`", "`level`", "`alpha_data`", "recipes"), rows, text=4)
+    return markdown(("`relaxation`", "`level`", "`alpha_data`", "recipes"), rows, text=4)
 
 
 def _number(value: float, form: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from nas_core.pages.claims import number
 from nas_core.space import NONE
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]], text: int | None = None) -> str:
+    """A Markdown table; the first ``text`` columns (None: all) are words and stand left, the others are numbers and stand right."""
+    words = len(header) if text is None else text
+    rule = ["---" if column < words else "---:" for column in range(len(header))]
+    lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
