@@ -1,8 +1,9 @@
-"""The cost C[cell, edge, operation] = ∂L/∂Z (Eqs 4 and 5): one probe for every relaxation, and three estimators of its expectation.
+"""The cost C[cell, edge, operation] = ∂L/∂Z (Eqs 4 and 5): one probe for every relaxation, and three estimators of its
+expectation.
 
 * *sampled*: the probe on samples as they are drawn (the paper's Monte Carlo simulation, Section 5.1);
-* *counterfactual*: the probe on :meth:`Sample.counterfactual`, ⟨∂L/∂x_j, O_k(x_i)⟩ for every candidate k at once, with the gradient
-  of the network that was drawn: less variance, but a first-order answer to another question, hence biased;
+* *counterfactual*: the probe on :meth:`Sample.counterfactual`, ⟨∂L/∂x_j, O_k(x_i)⟩ for every candidate k at once, with the
+  gradient of the network that was drawn: less variance, but a first-order answer to another question, hence biased;
 * *exact*: :func:`enumerate_samples` and :func:`exact_cost`, where the cell is small enough.
 
 Shapes: B images, N cells, E edges, K operations, G groups of cells that share α.
@@ -29,7 +30,9 @@ EXACT_LIMIT = 100_000
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one batch told: the mean cross entropy, the logits ``[B, classes]``, and C ``[N, E, K]`` (0 where nothing was evaluated)."""
+    """What one batch told: the mean cross entropy, the logits ``[B, classes]``, and C ``[N, E, K]`` (0 where nothing
+    was evaluated).
+    """
 
     loss: Tensor
     logits: Tensor
@@ -75,7 +78,8 @@ def per_cell(network: Supernet, tensor_GEK: Tensor) -> Tensor:
 
 
 class CostStatistics:
-    """Running count, mean and variance of the cost per entry ``[N, E, K]``, in float64, over the batches in which it was observed.
+    """Running count, mean and variance of the cost per entry ``[N, E, K]``, in float64, over the batches in which it
+    was observed.
 
     Statistics of disjoint runs merge exactly (Chan et al., 1979).
     """
@@ -131,7 +135,8 @@ def enumerate_samples(cell: Cell, groups: int = 1) -> Iterator[Sample]:
     """
     if cell.architectures() > EXACT_LIMIT:
         raise ValueError(
-            f"the {cell.name} cell has {cell.architectures()} architectures, more than the {EXACT_LIMIT} that can be enumerated; "
+            f"the {cell.name} cell has {cell.architectures()} architectures, more than the {EXACT_LIMIT} "
+            f"that can be enumerated; "
             f"restrict it with only() or fix(), or use a sampled estimator"
         )
     for choice in itertools.product(*(edge.indices for edge in cell.edges)):
@@ -155,7 +160,10 @@ class ExactCost:
 
 
 def exact_cost(network: Supernet, images: Tensor, labels: Tensor, log_alpha: Tensor) -> ExactCost:
-    """The expectations over Z ~ p_α on one batch, by enumeration; ``log_alpha`` ``[1, E, K]`` is masked as in a search."""
+    """The expectations over Z ~ p_α on one batch, by enumeration;
+
+    ``log_alpha`` ``[1, E, K]`` is masked as in a search.
+    """
     p = probability(log_alpha)
     weighted, gradient, loss = 0.0, 0.0, 0.0
     for sample in enumerate_samples(network.config.cell):
@@ -181,9 +189,9 @@ def unrolled_cost(
 ) -> Measurement:
     """The second-order cost of bi-level search: d L_search(θ − ξ(∇_θ L_train(θ, Z) + weight decay + momentum), Z)/dZ.
 
-    Exact, by differentiating the training gradient once more, where DARTS takes a finite difference. θ is left as it was. Operations
-    of weight 0 cannot be unrolled: the sample must be soft (DARTS, SNAS) or evaluated only where it is 1.
-    """
+    Exact, by differentiating the training gradient once more, where DARTS takes a finite difference. θ is left as it
+    was. Operations of weight 0 cannot be unrolled: the sample must be soft (DARTS, SNAS) or evaluated only where it is
+    1."""
     names, parameters = zip(*network.named_parameters())
     inner = network.gates(sample).requires_grad_()
     train_loss = F.cross_entropy(network(train_batch[0], sample, inner), train_batch[1])

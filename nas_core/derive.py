@@ -1,8 +1,7 @@
 """From α to a discrete cell, and how grown, wide and deep it is (Sections 2.3 and 3; Shu et al., 2020).
 
-A *wiring* is a tuple with one entry an edge: the position of its operation in :data:`nas_core.space.OPERATIONS`, or *none* (0) where the
-edge is gone. All functions take one α group: ``probability`` ``[E, K]``.
-"""
+A *wiring* is a tuple with one entry an edge: the position of its operation in :data:`nas_core.space.OPERATIONS`, or
+*none* (0) where the edge is gone. All functions take one α group: ``probability`` ``[E, K]``."""
 
 from __future__ import annotations
 
@@ -29,7 +28,10 @@ def likeliest(probability_EK: np.ndarray) -> Wiring:
 
 
 def darts_rule(probability_EK: np.ndarray, cell: Cell, keep: int = 2) -> Wiring:
-    """The rule of DARTS: *none* may not be chosen, and every node keeps its ``keep`` edges of the largest remaining probability."""
+    """The rule of DARTS:
+
+    *none* may not be chosen, and every node keeps its ``keep`` edges of the largest remaining probability.
+    """
     probability = np.array(probability_EK, dtype=float)
     probability[:, NONE] = -1.0
     best, strength = probability.argmax(-1), probability.max(-1)
@@ -51,7 +53,8 @@ def genotype(wiring: Wiring, cell: Cell) -> tuple[tuple[int, int, str], ...]:
 
 
 def surviving(probability_EK: np.ndarray) -> np.ndarray:
-    """Whether an edge is kept: *none* is not likelier than every other operation. Leading axes are kept: ``[..., E]`` of bool.
+    """Whether an edge is kept: *none* is not likelier than every other operation. Leading axes are kept: ``[..., E]``
+    of bool.
 
     A tie, as at uniform α, keeps the edge: nothing has been dropped yet.
     """
@@ -61,8 +64,9 @@ def surviving(probability_EK: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shape:
-    """Width and depth of a cell. ``depth``: operations on the longest path from an input node to an intermediate node in the output.
-    ``width``: how many output nodes hang on input nodes, each counted by the share of its edges that do so (Shu et al., 2020)."""
+    """Width and depth of a cell. ``depth``: operations on the longest path from an input node to an intermediate node
+    in the output. ``width``: how many output nodes hang on input nodes, each counted by the share of its edges that do
+    so (Shu et al., 2020)."""
 
     width: float
     depth: int
@@ -86,7 +90,10 @@ def shape(wiring: Wiring, cell: Cell) -> Shape:
 
 @dataclass(frozen=True)
 class Growth:
-    """When an edge's likeliest operation first was *none*, and when it last came back for good (epochs; None: never)."""
+    """When an edge's likeliest operation first was *none*, and when it last came back for good (epochs;
+
+    None: never).
+    """
 
     dropped: int | None
     recovered: int | None

@@ -22,9 +22,8 @@ ORDERS = ("relu-conv-norm", "conv-relu-norm", "conv-norm-relu")
 class Normalization:
     """How feature maps are normalised: always with the statistics of the batch at hand, never with running averages.
 
-    ``batch`` takes mean and variance over (B, H, W) (Eq 16), ``layer`` over (C, H, W) (Eq 23), ``instance`` over (H, W), ``group``
-    over (C/groups, H, W); ``identity`` leaves the features as they are, which breaks Theorem 1.
-    """
+    ``batch`` takes mean and variance over (B, H, W) (Eq 16), ``layer`` over (C, H, W) (Eq 23), ``instance`` over (H,
+    W), ``group`` over (C/groups, H, W); ``identity`` leaves the features as they are, which breaks Theorem 1."""
 
     kind: str = "batch"
     affine: bool = False
@@ -90,7 +89,9 @@ def stack(convolution: list[nn.Module], channels: int, normalization: Normalizat
 
 
 class FactorizedReduce(nn.Module):
-    """Halve the resolution with two shifted 1×1 convolutions: what *skip_connect* becomes on a stride of 2 (Liu et al., 2018)."""
+    """Halve the resolution with two shifted 1×1 convolutions: what *skip_connect* becomes on a stride of 2 (Liu et al.,
+    2018).
+    """
 
     def __init__(self, channels_in: int, channels_out: int, normalization: Normalization):
         super().__init__()

@@ -1,6 +1,8 @@
-"""The relaxations of Eq 2: how each framework draws Z from α, and the α gradient that it makes of the cost (Section 4, Appendix B).
+"""The relaxations of Eq 2: how each framework draws Z from α, and the α gradient that it makes of the cost (Section 4,
+Appendix B).
 
-A relaxation is a frozen object with three pure functions. With G groups of cells that share α, E edges and K operations:
+A relaxation is a frozen object with three pure functions. With G groups of cells that share α, E edges and K
+operations:
 
 ``sample(log_alpha, generator)``
     a :class:`Sample`: the weights Z ``[G, E, K]`` and which operations must be evaluated for them;
@@ -9,9 +11,8 @@ A relaxation is a frozen object with three pure functions. With G groups of cell
 ``at(progress)``
     the relaxation at a share of the search from 0 to 1: itself, unless it is annealed.
 
-``log_alpha`` holds −inf where an edge lacks an operation (:func:`masked`), which makes its probability and gradient exactly 0.
-Another method plugs in by bringing the same three functions. All tensors are on the CPU.
-"""
+``log_alpha`` holds −inf where an edge lacks an operation (:func:`masked`), which makes its probability and gradient
+exactly 0. Another method plugs in by bringing the same three functions. All tensors are on the CPU."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ from nas_core.space import Cell
 
 @dataclass(frozen=True)
 class Sample:
-    """One draw: ``z`` ``[G, E, K]``, the weight of every operation, and ``active`` ``[G, E, K]``, the operations to evaluate.
+    """One draw: ``z`` ``[G, E, K]``, the weight of every operation, and ``active`` ``[G, E, K]``, the operations to
+    evaluate.
 
-    An active operation of weight 0 is evaluated for its cost alone: the counterfactual ⟨∂L/∂x_j, O_k(x_i)⟩. Both tensors live on
-    the CPU, so that deciding what to evaluate never waits for an accelerator.
-    """
+    An active operation of weight 0 is evaluated for its cost alone: the counterfactual ⟨∂L/∂x_j, O_k(x_i)⟩. Both
+    tensors live on the CPU, so that deciding what to evaluate never waits for an accelerator."""
 
     z: Tensor
     active: Tensor
@@ -52,7 +53,9 @@ def probability(log_alpha: Tensor) -> Tensor:
 
 
 def _gumbel(log_alpha: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise of the shape of ``log_alpha``; the uniform draw is kept off 0, where its logarithm is not finite."""
+    """Standard Gumbel noise of the shape of ``log_alpha``; the uniform draw is kept off 0, where its logarithm is not
+    finite.
+    """
     uniform = torch.rand(log_alpha.shape, generator=generator, dtype=torch.float64)
     return -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16))).to(log_alpha.dtype)
 
@@ -117,12 +120,13 @@ class Snas:
 
 @dataclass(frozen=True)
 class Dsnas:
-    """DSNAS (Hu et al., 2020): a strictly one-hot Z, and the score-function gradient ∇ log p(Z_e)·C(Z_e) of every edge e.
+    """DSNAS (Hu et al., 2020): a strictly one-hot Z, and the score-function gradient ∇ log p(Z_e)·C(Z_e) of every edge
+    e.
 
-    ``gradient="corrected"`` is the paper's Σ_e log p_e. ``"reference"`` differentiates log Σ_e p_e instead, as the published scripts
-    do: edge e's gradient is scaled by p_e/Σ_e p_e (which is p_e/mean(p), divided by the number of edges), so an edge that drew a
-    rare operation hardly learns from it. ``clamp`` bounds the edge's reward, ±5 in those scripts.
-    """
+    ``gradient="corrected"`` is the paper's Σ_e log p_e. ``"reference"`` differentiates log Σ_e p_e instead, as the
+    published scripts do: edge e's gradient is scaled by p_e/Σ_e p_e (which is p_e/mean(p), divided by the number of
+    edges), so an edge that drew a rare operation hardly learns from it. ``clamp`` bounds the edge's reward, ±5 in those
+    scripts."""
 
     gradient: str = "corrected"
     clamp: float | None = None
@@ -153,7 +157,9 @@ class Dsnas:
 
 @dataclass(frozen=True)
 class Proxyless:
-    """ProxylessNAS (Cai et al., 2018): one path runs, the gradient is that of the softmax with C = ∂L/∂Z_k of every path (Appendix B.2)."""
+    """ProxylessNAS (Cai et al., 2018): one path runs, the gradient is that of the softmax with C = ∂L/∂Z_k of every
+    path (Appendix B.2).
+    """
 
     name: str = "proxylessnas"
 
@@ -169,7 +175,9 @@ class Proxyless:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every candidate of an edge equally likely whatever α is: how the paper trains θ and samples the cost with α fixed (Section 5.1)."""
+    """Every candidate of an edge equally likely whatever α is: how the paper trains θ and samples the cost with α fixed
+    (Section 5.1).
+    """
 
     name: str = "uniform"
 

@@ -1,13 +1,5 @@
-"""The search: weights θ and architecture parameters α trained together, and the cost recorded on the way (Sections 3, 5.1, 5.4).
-
-Three switches that the published scripts tie together are independent here:
-
-``level``
-    ``"single"``: θ and α take their gradients at the same point. ``"bi"``: α moves first, then θ sees the new α.
-``relaxation``
-    how Z is drawn from α and what gradient α gets (:mod:`nas_core.relaxation`).
-``alpha_data``
-    ``"same"``: α is judged on θ's own batch. ``"train"``: on a fresh batch of θ's images. ``"held_out"``: on a batch that θ never sees.
+"""The search: weights θ and architecture parameters α trained together, and the cost recorded on the way (Sections 3,
+5.1, 5.4). :mod:`nas_core.config` says what can be chosen.
 
 Shapes: R = epochs + 1 records, V evaluations, S = 2 sets of images, G α groups, N cells, E edges, K operations.
 """
@@ -17,110 +9,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nas_core.config import ALPHA_DATA, LEVELS, AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.cost import CostStatistics, Measurement, by_group, loss_and_entropy, per_cell, probe, unrolled_cost
-from nas_core.data import DataConfig, DataError, Split, Splits, batches, prepare, stream
-from nas_core.relaxation import Darts, Proxyless, Relaxation, Sample, masked, probability
-from nas_core.supernet import NetworkConfig, Supernet
+from nas_core.data import DataError, Split, Splits, batches, prepare, stream
+from nas_core.relaxation import Relaxation, Sample, masked, probability
+from nas_core.supernet import Supernet
 
-LEVELS = ("single", "bi")
-ALPHA_DATA = ("same", "train", "held_out")
+__all__ = ["ALPHA_DATA", "LEVELS", "AlphaConfig", "Diverged", "SearchConfig", "ThetaConfig", "estimate", "run"]
+
 STREAMS = ("train_order", "alpha_order", "sample", "evaluation")
-SETS = ("train", "held_out")
-
-
-@dataclass(frozen=True)
-class ThetaConfig:
-    """SGD for the weights; the learning rate follows a cosine from ``learning_rate`` to ``final_learning_rate``, one step an epoch.
-
-    ``idle`` says what happens to weights that the sample did not use: ``"frozen"``, as PyTorch does today, or ``"moving"``: momentum
-    and weight decay go on, as they did in the PyTorch of 2019 under the published scripts.
-    """
-
-    learning_rate: float = 0.025
-    final_learning_rate: float = 0.001
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
-    clip: float = 5.0
-    idle: str = "frozen"
-
-    def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"theta's learning_rate is {self.learning_rate}; give a number above 0")
-        if self.idle not in ("frozen", "moving"):
-            raise ValueError(f"idle is {self.idle!r}; allowed are frozen, moving")
-
-
-@dataclass(frozen=True)
-class AlphaConfig:
-    """Adam for log α, which starts at ``initial_mean`` + ``initial_std``·N(0, 1); ``clip`` bounds the gradient's norm (None: not)."""
-
-    learning_rate: float = 3e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = 1e-3
-    clip: float | None = 10.0
-    initial_mean: float = 0.0
-    initial_std: float = 1e-3
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))
-        if not self.learning_rate > 0:
-            raise ValueError(f"alpha's learning_rate is {self.learning_rate}; give a number above 0")
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """Everything that defines a search but its seed and its machine.
-
-    ``theta=None`` leaves the weights at their initial values, ``alpha=None`` leaves α uniform. ``statistics_epochs`` more passes over the
-    training images follow at the end, with θ and α fixed (Fig 4). Every ``evaluation_every`` epochs, ``evaluation_images`` images (None:
-    all) of the training and of the held-out set are measured without augmentation; without a held-out set the test images stand in.
-    """
-
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    relaxation: Relaxation = field(default_factory=Darts)
-    level: str = "bi"
-    alpha_data: str = "held_out"
-    theta: ThetaConfig | None = field(default_factory=ThetaConfig)
-    alpha: AlphaConfig | None = field(default_factory=AlphaConfig)
-    epochs: int = 50
-    statistics_epochs: int = 0
-    batch_size: int = 64
-    evaluation_images: int | None = None
-    evaluation_every: int = 1
-    second_order: bool = False
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("level", LEVELS), ("alpha_data", ALPHA_DATA)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
-        for name, least in (("epochs", 0), ("statistics_epochs", 0), ("batch_size", 2), ("evaluation_every", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
-        if self.evaluation_images is not None and self.evaluation_images < 2:
-            raise ValueError(f"evaluation_images is {self.evaluation_images}; give at least 2, or None for all")
-        if self.epochs == 0 and self.statistics_epochs == 0:
-            raise ValueError(
-                "epochs and statistics_epochs are both 0, so there is nothing to do; give one of them at least 1"
-            )
-        if self.alpha is not None and self.alpha_data == "held_out" and self.data.held_out == 0:
-            raise ValueError(
-                "alpha_data is 'held_out', but data.held_out is 0; set some images aside for α, or choose 'same' or 'train'"
-            )
-        if self.second_order and not (self.level == "bi" and self.alpha and self.theta):
-            raise ValueError("second_order needs level 'bi' and both θ and α trained; switch it off or change those")
-        if self.second_order and isinstance(self.relaxation, Proxyless):
-            raise ValueError(
-                "second_order cannot be had with ProxylessNAS, whose cost covers paths that do not run; use another relaxation"
-            )
 
 
 class Diverged(FloatingPointError):
@@ -159,7 +63,9 @@ class _Search:
         self.statistics_done = 0
 
     def _initial_alpha(self, generator: torch.Generator) -> Tensor:
-        """log α ``[G, E, K]`` in float64 on the CPU, where a step costs nothing and drawing Z needs no wait for the device."""
+        """log α ``[G, E, K]`` in float64 on the CPU, where a step costs nothing and drawing Z needs no wait for the
+        device.
+        """
         network, alpha = self.config.network, self.config.alpha
         shape = (network.groups, len(network.cell.edges), len(network.cell.mask()[0]))
         if alpha is None:
@@ -170,7 +76,7 @@ class _Search:
     def _statistics(self) -> CostStatistics:
         return CostStatistics(self.config.network.cells, len(self.config.network.cell.edges))
 
-    # -- what a checkpoint holds -------------------------------------------------------------------------------------------------
+    # -- what a checkpoint holds -----------------------------------------------------------------------------------------
 
     def name(self) -> str:
         """What tells this run from every other."""
@@ -210,7 +116,7 @@ class _Search:
         self.statistics_done = state["statistics_done"]
         vars(self.statistics).update(state["statistics"])
 
-    # -- drawing and stepping ----------------------------------------------------------------------------------------------------
+    # -- drawing and stepping --------------------------------------------------------------------------------------------
 
     def masked_alpha(self) -> Tensor:
         return masked(self.log_alpha.detach(), self.config.network.cell)
@@ -240,7 +146,9 @@ class _Search:
             torch.nn.utils.clip_grad_norm_([self.log_alpha], self.config.alpha.clip)
         self.alpha_step.step()
         if not torch.isfinite(self.log_alpha).all():
-            raise Diverged(f"log α is no longer finite in epoch {self.epoch + 1}; lower α's learning rate, or check the data")
+            raise Diverged(
+                f"log α is no longer finite in epoch {self.epoch + 1}; lower α's learning rate, or check the data"
+            )
 
     def step_theta(self) -> None:
         """One step of θ down the gradients that a probe left in the parameters."""
@@ -259,7 +167,7 @@ class _Search:
                 f"lower the learning rate of θ or α, or check the data"
             )
 
-    # -- one epoch ---------------------------------------------------------------------------------------------------------------
+    # -- one epoch -------------------------------------------------------------------------------------------------------
 
     def alpha_measurement(self, batch, theta_batch) -> tuple[Sample, Measurement]:
         """The sample and cost that α learns from on a batch of its own."""
@@ -324,7 +232,7 @@ class _Search:
             self.observe(self.statistics, sample, measured)
         self.statistics_done += 1
 
-    # -- what is recorded --------------------------------------------------------------------------------------------------------
+    # -- what is recorded ------------------------------------------------------------------------------------------------
 
     def record(self, **values) -> None:
         for name, value in values.items():
@@ -381,7 +289,9 @@ def _cosine(theta: ThetaConfig, epoch: int, epochs: int) -> float:
 
 
 def _plain_batches(split: Split, batch_size: int, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first images of a split, in order, in equal batches: batch statistics of a short last batch would not be comparable."""
+    """The first images of a split, in order, in equal batches: batch statistics of a short last batch would not be
+    comparable.
+    """
     total = min(len(split), limit or len(split))
     size = min(batch_size, total)
     for start in range(0, total - size + 1, size):
@@ -409,12 +319,13 @@ def run(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Run a search and return its arrays; with ``checkpoint`` it continues from that file and rewrites it after every epoch.
+    """Run a search and return its arrays; with ``checkpoint`` it continues from that file and rewrites it after every
+    epoch.
 
-    On a CPU, same config, seed, machine and thread count give the same bits, interrupted or not. On a GPU convolutions run in full
-    float32 and by deterministic algorithms, but pooling has none. Raises :class:`Diverged` when the loss or α is no longer finite,
-    ``DataError`` when the data cannot be had, and ``ValueError`` for a checkpoint of another run.
-    """
+    On a CPU, same config, seed, machine and thread count give the same bits, interrupted or not. On a GPU convolutions
+    run in full float32 and by deterministic algorithms, but pooling has none. Raises :class:`Diverged` when the loss or
+    α is no longer finite, ``DataError`` when the data cannot be had, and ``ValueError`` for a checkpoint of another
+    run."""
     with _full_precision():
         return _run(config, seed, device, checkpoint, progress)
 

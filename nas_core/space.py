@@ -1,9 +1,10 @@
-"""A cell of the search space as data: nodes, edges, candidate operations and output nodes (paper, Section 2.1 and Figs 2, 8).
+"""A cell of the search space as data: nodes, edges, candidate operations and output nodes (paper, Section 2.1 and Figs
+2, 8).
 
-A cell is a directed acyclic graph. Nodes ``0 … inputs-1`` are *input nodes*, the next ``nodes`` are *intermediate nodes*; the
-output node is implicit: it concatenates the intermediate nodes listed in ``outputs``. Every edge carries its own tuple of
-candidate operations, always listed in the order of :data:`OPERATIONS`, so that a row of ``log_alpha`` means the same everywhere.
-"""
+A cell is a directed acyclic graph. Nodes ``0 … inputs-1`` are *input nodes*, the next ``nodes`` are *intermediate
+nodes*; the output node is implicit: it concatenates the intermediate nodes listed in ``outputs``. Every edge carries
+its own tuple of candidate operations, always listed in the order of :data:`OPERATIONS`, so that a row of ``log_alpha``
+means the same everywhere."""
 
 from __future__ import annotations
 
@@ -48,11 +49,13 @@ class Edge:
         unknown = [name for name in names if name not in OPERATIONS]
         if unknown:
             raise SpaceError(
-                f"edge ({self.source}, {self.target}) got the operation {unknown[0]!r}; allowed are {_listed(OPERATIONS)}"
+                f"edge ({self.source}, {self.target}) got the operation {unknown[0]!r}; "
+                f"allowed are {_listed(OPERATIONS)}"
             )
         if not names:
             raise SpaceError(
-                f"edge ({self.source}, {self.target}) has no candidate operation; give it one, or leave the edge out of the cell"
+                f"edge ({self.source}, {self.target}) has no candidate operation; "
+                f"give it one, or leave the edge out of the cell"
             )
         if len(set(names)) != len(names):
             raise SpaceError(f"edge ({self.source}, {self.target}) lists an operation twice: {_listed(names)}")
@@ -66,7 +69,8 @@ class Edge:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: ``inputs`` input nodes, ``nodes`` intermediate nodes, ``edges``, and the nodes that its output concatenates.
+    """A cell: ``inputs`` input nodes, ``nodes`` intermediate nodes, ``edges``, and the nodes that its output
+    concatenates.
 
     Raises :class:`SpaceError` for a graph that could not be evaluated or would carry a node without a purpose.
     """
@@ -203,7 +207,10 @@ def minimal() -> Cell:
 
 
 def simplified() -> Cell:
-    """Fig 8(a): one input node; edges (0,1) (0,2) (1,2). The minimal cell's e1, e3 and e4, renumbered as the paper does."""
+    """Fig 8(a): one input node; edges (0,1) (0,2) (1,2).
+
+    The minimal cell's e1, e3 and e4, renumbered as the paper does.
+    """
     return Cell("simplified", 1, 2, _complete(1, 2), (1, 2))
 
 

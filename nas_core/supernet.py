@@ -1,8 +1,8 @@
 """A network of cells that evaluates only what a sample activates.
 
-Shapes: B images, C channels, H × W pixels, N cells, E edges, K operations. The sum at a node, x_j = Σ_e Σ_k Z[e,k] O_k(x_i), is one
-autograd function whose backward pass also returns C[e,k] = ⟨∂L/∂x_j, O_k(x_i)⟩ = ∂L/∂Z[e,k] (Eq 4): the probe.
-"""
+Shapes: B images, C channels, H × W pixels, N cells, E edges, K operations. The sum at a node, x_j = Σ_e Σ_k Z[e,k]
+O_k(x_i), is one autograd function whose backward pass also returns C[e,k] = ⟨∂L/∂x_j, O_k(x_i)⟩ = ∂L/∂Z[e,k] (Eq 4):
+the probe."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from nas_core.space import NONE, OPERATIONS, Cell, minimal
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A stack of equal cells. With ``reduction`` the cells at one and two thirds of the depth halve the resolution, double the
-    channels and have an α of their own, as in DARTS; the paper's search has none. Raises ``ValueError`` for impossible sizes."""
+    """A stack of equal cells. With ``reduction`` the cells at one and two thirds of the depth halve the resolution,
+    double the channels and have an α of their own, as in DARTS; the paper's search has none. Raises ``ValueError`` for
+    impossible sizes."""
 
     cell: Cell = field(default_factory=minimal)
     cells: int = 1
@@ -55,8 +56,8 @@ class NetworkConfig:
 def _image_dot(gradient_BCHW: Tensor, output_BCHW: Tensor) -> Tensor:
     """⟨gradient, output⟩: summed per image in the tensors' precision, then over images in float64.
 
-    Two stages, because one running sum over a million products would lose half the digits of a cost that is a near-cancellation.
-    """
+    Two stages, because one running sum over a million products would lose half the digits of a cost that is a
+    near-cancellation."""
     g, o = (tensor.permute(0, 2, 3, 1).flatten(1) for tensor in (gradient_BCHW, output_BCHW))
     per_image = torch.bmm(g.unsqueeze(1), o.unsqueeze(2))
     return per_image.sum(dtype=torch.float64).to(gradient_BCHW.dtype)
@@ -65,9 +66,8 @@ def _image_dot(gradient_BCHW: Tensor, output_BCHW: Tensor) -> Tensor:
 class _Mix(torch.autograd.Function):
     """Σ_i z[place_i]·output_i, with ∂L/∂z[place_i] = ⟨∂L/∂sum, output_i⟩ from the same backward pass.
 
-    ``weights`` are the values of z at ``places``, known on the host: a weight of 1 costs no multiplication, and an output of weight 0
-    takes no part in the sum or its gradient, only in the cost.
-    """
+    ``weights`` are the values of z at ``places``, known on the host: a weight of 1 costs no multiplication, and an
+    output of weight 0 takes no part in the sum or its gradient, only in the cost."""
 
     @staticmethod
     def forward(ctx, z_EK, places, weights, *outputs):
@@ -161,9 +161,8 @@ class _Cell(nn.Module):
 class Supernet(nn.Module):
     """Stem, N cells, global average pooling and a linear head (without bias unless asked for: Theorem 2 needs it so).
 
-    ``forward(images, sample)`` returns logits ``[B, classes]``. The weights are those of PyTorch's default initialisers under ``seed``;
-    the global random state is left untouched.
-    """
+    ``forward(images, sample)`` returns logits ``[B, classes]``. The weights are those of PyTorch's default initialisers
+    under ``seed``; the global random state is left untouched."""
 
     def __init__(self, config: NetworkConfig, *, image_channels: int = 3, classes: int = 10, seed: int = 0):
         super().__init__()

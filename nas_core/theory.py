@@ -36,10 +36,11 @@ def inner_residual(network: Supernet, images: Tensor, labels: Tensor, sample: Sa
 
 
 def none_residual(network: Supernet, images: Tensor, labels: Tensor, log_alpha: Tensor) -> float:
-    """In DARTS, ∂L/∂(log α_none) = −Ẑ_none·Σ_k Ẑ_k C_k on every edge: *none* gains exactly where the edge's cost is positive.
+    """In DARTS, ∂L/∂(log α_none) = −Ẑ_none·Σ_k Ẑ_k C_k on every edge: *none* gains exactly where the edge's cost is
+    positive.
 
-    The left side comes from autograd from the loss to α, the right side from the probe; the largest difference over edges.
-    """
+    The left side comes from autograd from the loss to α, the right side from the probe; the largest difference over
+    edges."""
     free = log_alpha.clone().requires_grad_()
     sample = Darts().sample(free, torch.Generator())
     held = Sample(sample.z.detach(), sample.active)

@@ -1,5 +1,6 @@
 """Sweeps: modes, budgets, failures, interruption, and two processes that want the same."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -379,7 +380,10 @@ def test_attesting_needs_equal_bits(mini, monkeypatch):
         attest("mini", old, mini.store)
     with pytest.raises(LabError, match="no recorded tiny result"):
         attest("mini", "0" * 12, mini.store)
-    obtain([mini.job(0), mini.job(1)], store=mini.store, workers=1)
+    plain = mini.job().config
+    noisy = dataclasses.replace(plain, data=dataclasses.replace(plain.data, label_noise=0.25))
+    varied = type(mini.job())("mini", noisy, 1, "mini_plain", "tiny")
+    obtain([mini.job(0), mini.job(1), varied], store=mini.store, workers=1)
     large = type(mini.job())("mini", mini.job(epochs=6).config, 0, "mini_plain", "paper")
     obtain([large], store=mini.store, workers=1)
 

@@ -6,7 +6,7 @@ import pytest
 
 from nas_core.lab.recipes import RECIPES, SCALES
 from nas_core.relaxation import Dsnas
-from nas_core.search import AlphaConfig, SearchConfig, ThetaConfig
+from nas_core.config import AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.space import darts, minimal
 
 

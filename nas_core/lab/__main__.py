@@ -158,7 +158,8 @@ def _run(options: argparse.Namespace, store: Store) -> int:
     )
     recorded = experiments.format_seeds(result.meta["seed"] for result in results)
     print(
-        f"{options.recipe} ({options.scale}), seeds {recorded}: FRESH in results/{store.folder(jobs[0]).relative_to(store.root)}."
+        f"{options.recipe} ({options.scale}), seeds {recorded}: FRESH in "
+        f"results/{store.folder(jobs[0]).relative_to(store.root)}."
     )
     return 0
 

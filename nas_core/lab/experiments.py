@@ -75,9 +75,9 @@ def settle(
 ) -> tuple[Any, str]:
     """The configuration of a run with its dataset filled in, and a sentence that says what was taken.
 
-    `given` are the values of `configure`. Without `dataset`, a recipe made for CIFAR-10 takes the best there is ("auto"), another
-    its own. Where that leads from CIFAR-10 to the embedded digits, the number of images and the label noise follow.
-    """
+    `given` are the values of `configure`. Without `dataset`, a recipe made for CIFAR-10 takes the best there is
+    ("auto"), another its own. Where that leads from CIFAR-10 to the embedded digits, the number of images and the label
+    noise follow."""
     config = configure(recipe, scale, **given)
     is_for_cifar = hasattr(config, "data") and _is_cifar(config.data.dataset)
     if dataset in (None, "auto"):

@@ -110,7 +110,7 @@ def watching(heartbeats: dict[str, Path], report: Report) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """"40 s", "6 min", "2 h 5 min"."""
+    """ "40 s", "6 min", "2 h 5 min"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

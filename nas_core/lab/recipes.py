@@ -1,23 +1,24 @@
 """Recipes: functions that return the configuration of an experiment at a scale.
 
-``reference_*`` is what the authors' published scripts do, defects included; ``corrected_*`` is what the paper's mathematics says, or a control
-that the scripts cannot express because they tie level, relaxation and data together. At ``paper`` scale a ``reference_*`` recipe follows the
-scripts in every value that this list does not name; ``small`` and ``tiny`` keep the method and change only what :data:`SCALES` lists.
+``reference_*`` is what the authors' published scripts do, defects included; ``corrected_*`` is what the paper's
+mathematics says, or a control that the scripts cannot express because they tie level, relaxation and data together. At
+``paper`` scale a ``reference_*`` recipe follows the scripts in every value that this list does not name; ``small`` and
+``tiny`` keep the method and change only what :data:`SCALES` lists.
 
-Where no recipe follows the scripts: batch statistics everywhere, so their second forward pass, which only moves running statistics, is
-left out; which half of the images is held out is drawn by the seed, and α's batches walk through a permutation of it instead of being
-drawn anew; curves are measured on the first ``evaluation_images`` of a set without augmentation instead of on the steps of an epoch;
-checkpoints hold α; averages leave out *none* and what was never sampled.
-"""
+Where no recipe follows the scripts: batch statistics everywhere, so their second forward pass, which only moves running
+statistics, is left out; which half of the images is held out is drawn by the seed, and α's batches walk through a
+permutation of it instead of being drawn anew; curves are measured on the first ``evaluation_images`` of a set without
+augmentation instead of on the steps of an epoch; checkpoints hold α; averages leave out *none* and what was never
+sampled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from nas_core.config import AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.data import DataConfig
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas, Uniform
-from nas_core.search import AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.space import Cell, darts, minimal
 from nas_core.supernet import NetworkConfig
 
@@ -26,9 +27,9 @@ from nas_core.supernet import NetworkConfig
 class Scale:
     """How far an experiment is cut down: images, network and pace; ``None`` takes the paper's value.
 
-    ``cells`` and ``deep_cell`` stand where the paper has eight cells of four nodes; where it has one minimal cell, so has every scale.
-    ``epochs`` multiplies the number of epochs, ``alpha_rate`` α's learning rate: a short search gives α far fewer steps.
-    """
+    ``cells`` and ``deep_cell`` stand where the paper has eight cells of four nodes; where it has one minimal cell, so
+    has every scale. ``epochs`` multiplies the number of epochs, ``alpha_rate`` α's learning rate: a short search gives
+    α far fewer steps."""
 
     images: int | None
     size: int | None
@@ -44,7 +45,8 @@ class Scale:
 
 
 SCALES = {
-    # Digits are learned without a gap between training and held-out images, so P3 has no cause there; label noise restores one.
+    # Digits are learned without a gap between training and held-out images, so P3 has no cause there; label noise
+    # restores one.
     "tiny": Scale(400, None, 0.4, "none", 2, minimal(), 32, 0.6, 100.0, 200, 2),
     "small": Scale(2000, 16, 0.0, "crop-flip", 2, minimal(), 64, 1.0, 100 / 3, 512, 2),
     "paper": Scale(None, None, 0.0, "crop-flip", 8, darts(4), None, 1.0, 1.0, 5000, 1),
@@ -97,7 +99,9 @@ SINGLE_ALPHA = AlphaConfig(initial_mean=1.0, initial_std=0.01)
 
 
 def _darts(name: str, level: str, alpha_data: str) -> SearchConfig:
-    """DARTS on the halves of the training set. θ sees the same half under every level and α data, so that these alone differ."""
+    """DARTS on the halves of the training set. θ sees the same half under every level and α data, so that these alone
+    differ.
+    """
     base = _base(name, batch_size=96, epochs=50, held_out=0.5, alpha=BILEVEL_ALPHA)
     return replace(base, relaxation=Darts(), level=level, alpha_data=alpha_data)
 
@@ -108,7 +112,8 @@ def reference_darts_bilevel(scale: str) -> SearchConfig:
 
 
 def reference_darts_curves(scale: str) -> SearchConfig:
-    """Figs 10, 22, 23, 25, 26: α fixed at uniform, θ trained on one minimal cell, cost measured on training and search images.
+    """Figs 10, 22, 23, 25, 26: α fixed at uniform, θ trained on one minimal cell, cost measured on training and search
+    images.
 
     The edge between the two nodes has no *skip_connect*: as in the scripts, so that the costs add up to L − H.
     """

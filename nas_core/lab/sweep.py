@@ -409,8 +409,13 @@ def attest(experiment: str, old: str, store: Store | None = None, progress: Say 
 
 
 def _rebuilt(meta: dict[str, Any]) -> Job:
-    """The job of a recorded result, from its recipe, epochs and data. Raises LabError where they give another ident."""
-    config = _experiments.configure(meta["recipe"], meta["scale"], meta["config"].get("epochs"))
+    """The job of a recorded result, from its recipe and what a run may set.
+
+    Raises LabError where they give another ident.
+    """
+    recorded = meta["config"]
+    given = {name: recorded.get("data", {}).get(name) for name in ("images", "label_noise")}
+    config = _experiments.configure(meta["recipe"], meta["scale"], recorded.get("epochs"), **given)
     if meta["dataset"]:
         config = _experiments.with_dataset(config, meta["dataset"]["name"], meta["dataset"]["sha256"])
     if ident(meta["experiment"], config) != meta["ident"]:

@@ -228,7 +228,7 @@ CLAIMS: tuple[Claim, ...] = (
         "B2",
         "beyond",
         "Is P3 the generalisation gap?",
-        "bi-level search on digits with and without label noise: generalisation gap, held-out cost and surviving edges, paired",
+        "bi-level search on digits with and without label noise: generalisation gap, held-out cost, surviving edges",
     ),
     Claim(
         "B3",

@@ -40,8 +40,8 @@ TIGHT = 0.1
 TENFOLD = 10.0
 """The paper's "at least one-degree-larger magnitude"."""
 FEWEST_SEEDS = 5
-"""Edges are counted in whole numbers, and a few equal counts have an interval of no width: of three runs that differ by ±1 at
-random, a quarter agree. Of five it is one in sixteen."""
+"""Edges are counted in whole numbers, and a few equal counts have an interval of no width: of three runs that differ by
+±1 at random, a quarter agree. Of five it is one in sixteen."""
 
 Results = Mapping[str, Sequence]
 

@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nas_core.config import SearchConfig
 from nas_core.pages import style
 from nas_core.pages.tables import markdown
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Relaxation, Snas, Uniform
-from nas_core.search import SearchConfig
 from nas_core.space import NONE, OPERATIONS, Cell
 
 RELAXATIONS: dict[str, Relaxation] = {

@@ -46,7 +46,8 @@ def collect(parameters: Parameters, recipes: Mapping[str, str], say: Say = print
 
 def collect_recorded(parameters: Parameters, recipes: Mapping[str, str], say: Say = print) -> dict[str, list[Result]]:
     """As :func:`collect` for the parts of a chapter that go beyond its claim: with ``NAS_RESULTS=auto`` a label that is
-    not recorded for these parameters is left out, with the command that computes it, instead of making a reader wait."""
+    not recorded for these parameters is left out, with the command that computes it, instead of making a reader
+    wait."""
     store, kept = Store(), dict(recipes)
     if mode_of() == "auto":
         for label, own in _jobs(parameters, recipes, store, lambda words: None).items():

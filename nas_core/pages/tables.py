@@ -15,7 +15,9 @@ from nas_core.space import NONE
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]], text: int | None = None) -> str:
-    """A Markdown table; the first ``text`` columns (None: all) are words and stand left, the others are numbers and stand right."""
+    """A Markdown table; the first ``text`` columns (None: all) are words and stand left, the others are numbers and
+    stand right.
+    """
     words = len(header) if text is None else text
     rule = ["---" if column < words else "---:" for column in range(len(header))]
     lines = [header, rule, *rows]
@@ -30,7 +32,9 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def outcomes(results: Mapping[str, Sequence]) -> str:
-    """One row an experiment: surviving edges, P(*none*), accuracy on both sets, and C = L − H on both sets, after training."""
+    """One row an experiment: surviving edges, P(*none*), accuracy on both sets, and C = L − H on both sets, after
+    training.
+    """
     rows = []
     for label, runs in results.items():
         cell = summary.cell_of(runs[0])

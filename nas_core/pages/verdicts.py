@@ -130,9 +130,9 @@ def catastrophe(results: Results) -> Verdict:
 def crossed(results: Results) -> Verdict:
     """B1: surviving edges under both orders of steps, crossed with both sources of α's images, paired by seed.
 
-    The number is the main effect of held-out images: the mean over both orders of (held out − training). Direction: it is
-    negative. Magnitude: it exceeds the main effect of the order, whatever that effect's sign; its interval is said too.
-    """
+    The number is the main effect of held-out images: the mean over both orders of (held out − training). Direction: it
+    is negative. Magnitude: it exceeds the main effect of the order, whatever that effect's sign; its interval is said
+    too."""
     groups = paired(results, BILEVEL, SINGLE_HELD_OUT, BILEVEL_SAME, SINGLE)
     first, second, third, last = (summary.survivors(runs)[:, -1].sum(axis=-1) for runs in groups)
     data, steps = (first + second - third - last) / 2, (first + third - second - last) / 2
@@ -241,9 +241,8 @@ def dynamics(results: Results) -> Verdict:
 def false_confidence(results: Results) -> Verdict:
     """R4: four statements on bi-level runs (or, as in Figs 22 to 26, runs with α fixed), each tested once a seed.
 
-    Magnitude: the held-out cost ends positive, as the paper says, rather than only higher. The training cost is said beside it, as
-    a control.
-    """
+    Magnitude: the held-out cost ends positive, as the paper says, rather than only higher. The training cost is said
+    beside it, as a control."""
     label = BILEVEL if results.get(BILEVEL) else FIXED
     runs = need(results, label)
     loss, entropy = summary.loss_and_entropy(runs, "held_out")
@@ -278,8 +277,9 @@ def _wrong_images(runs: Sequence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gap_and_wiring(results: Results) -> Verdict:
-    """B2: the same bi-level search with and without label noise, paired by seed: noise opens the generalisation gap, raises the held-out
-    cost, and drops edges. Magnitude: without noise (nearly) all edges stay, with it at most half of them do."""
+    """B2: the same bi-level search with and without label noise, paired by seed: noise opens the generalisation gap,
+    raises the held-out cost, and drops edges. Magnitude: without noise (nearly) all edges stay, with it at most half of
+    them do."""
     quiet, noisy = paired(results, *(min(NOISE, key=NOISE.get), max(NOISE, key=NOISE.get)))
     edges = summary.survivors(quiet).shape[-1]
     kept = {name: summary.survivors(runs)[:, -1].sum(axis=-1) for name, runs in (("quiet", quiet), ("noisy", noisy))}
@@ -296,10 +296,13 @@ def gap_and_wiring(results: Results) -> Verdict:
     words = "; ".join(f"{text} by {with_interval(values)}, {outcomes[text]}" for text, (values, _) in parts.items())
     share = percent(max(NOISE.values()))
     sentence = (
-        f"With {share} of the labels replaced, {words}. Of {edges} edges {with_interval(kept['quiet'])} survive without noise "
+        f"With {share} of the labels replaced, {words}. Of {edges} edges {with_interval(kept['quiet'])} "
+        f"survive without noise "
         f"and {with_interval(kept['noisy'])} with it."
     )
-    return verdict("B2", [*quiet, *noisy], parts["the number of surviving edges falls"][0], "edges", direction, magnitude, sentence)
+    return verdict(
+        "B2", [*quiet, *noisy], parts["the number of surviving edges falls"][0], "edges", direction, magnitude, sentence
+    )
 
 
 RECIPES = {
