@@ -21,15 +21,24 @@ from nas_core.cost import (
     unrolled_cost,
 )
 from nas_core.operations import Normalization
-from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas, Uniform, masked, probability
+from nas_core.relaxation import Darts, Dsnas, Proxyless, Sample, Snas, Uniform, masked, probability
 from nas_core.space import NONE, OPERATIONS, SKIP, darts, minimal, modified, simplified
 from tests.networks import POOLS, batch, log_alpha, network
 
-RELAXATIONS = [Darts(), Snas(), Snas(temperature=0.3), Dsnas(), Dsnas("reference", 5.0), Proxyless(), Uniform()]
+NAMED = {
+    "darts": Darts(),
+    "snas": Snas(),
+    "snas-cold": Snas(temperature=0.3),
+    "dsnas": Dsnas(),
+    "dsnas-reference": Dsnas("reference", 5.0),
+    "proxylessnas": Proxyless(),
+    "uniform": Uniform(),
+}
+RELAXATIONS = list(NAMED.values())
 
 
 def plain_logits(net, images, z_NEK):
-    """The network as anyone would write it: every operation evaluated, multiplied by Z and summed; autograd does the rest."""
+    """The network as anyone would write it: every operation runs, times Z, and is summed; autograd does the rest."""
     stem = net.stem(images)
     states = [stem, stem]
     cell = net.config.cell
@@ -47,7 +56,7 @@ def plain_logits(net, images, z_NEK):
     return net.head(states[-1].mean((2, 3)))
 
 
-@pytest.mark.parametrize("relaxation", RELAXATIONS, ids=lambda r: f"{r.name}-{id(r) % 97}")
+@pytest.mark.parametrize("relaxation", RELAXATIONS, ids=list(NAMED))
 @pytest.mark.parametrize("cell, cells, reduction", [(minimal(), 2, False), (darts(3), 3, True), (modified(), 1, False)])
 def test_the_probe_equals_autograd(relaxation, cell, cells, reduction):
     net = network(cell, cells, reduction=reduction, head_bias=True)
@@ -62,6 +71,80 @@ def test_the_probe_equals_autograd(relaxation, cell, cells, reduction):
     assert torch.allclose(measured.cost[active], expected[active], rtol=0, atol=1e-10)
     assert torch.all(measured.cost[..., NONE] == 0)
     assert torch.all(measured.cost[~active] == 0)
+
+
+@pytest.mark.parametrize("relaxation", [Darts(), Snas(), Dsnas()], ids=lambda r: r.name)
+@pytest.mark.parametrize("height, width", [(9, 9), (10, 10), (9, 10)])
+def test_reduction_works_on_odd_sides(relaxation, height, width):
+    """Halving 9 or 10 pixels twice: loss and costs are those of autograd."""
+    net = network(minimal(), 3, reduction=True)
+    images, labels = batch(size=10)
+    images = images[:, :, :height, :width]
+    sample = relaxation.sample(log_alpha(net, scale=0.1), torch.Generator().manual_seed(0))
+    z = per_cell(net, sample.z).clone().requires_grad_()
+    loss = F.cross_entropy(plain_logits(net, images, z), labels)
+    (expected,) = torch.autograd.grad(loss, z)
+    got, active = probe(net, images, labels, sample), per_cell(net, sample.active)
+    assert abs(float(got.loss - loss.detach())) < 1e-12
+    assert torch.allclose(got.cost[active], expected[active], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("height, width", [(9, 9), (10, 10), (9, 10)])
+def test_a_node_that_nothing_enters_has_the_size_of_the_others(height, width):
+    """*none* on both edges into node 2: its zeros stand beside node 3, and go on to it over edge (2, 3)."""
+    net = network(minimal(), 3, reduction=True)
+    images, labels = batch(size=10)
+    images = images[:, :, :height, :width]
+    z = one_path(net, "sep_conv_3x3").z
+    z[:, :2] = one_path(net, "none").z[:, :2]
+    sample = Sample(z, z > 0)
+    loss = F.cross_entropy(plain_logits(net, images, per_cell(net, z)).detach(), labels)
+    assert abs(float(probe(net, images, labels, sample).loss - loss)) < 1e-12
+    assert probe(net, images, labels, one_path(net, "none")).logits.abs().max() == 0
+
+
+def one_path(net, operation):
+    """The sample in which every edge of every cell is ``operation``."""
+    z = torch.zeros_like(log_alpha(net))
+    z[..., OPERATIONS.index(operation)] = 1
+    return Sample(z, z > 0)
+
+
+def test_normal_and_reduction_cells_follow_the_alpha_of_their_group():
+    """Of three cells the last two reduce: each group's Z reaches its own cells, in gates, forward pass and cost."""
+    net = network(cells=3, reduction=True)
+    assert [net.config.group(position) for position in range(3)] == [0, 1, 1]
+    z = torch.stack([one_path(net, "sep_conv_3x3").z[0], one_path(net, "max_pool_3x3").z[1]])
+    sample = Sample(z, z > 0)
+    ran = []
+    for position, cell in enumerate(net.cells):
+        for edge in cell.edges:
+            for name, module in edge.items():
+                module.register_forward_hook(lambda *_, place=(position, name): ran.append(place))
+    cost = probe(net, *batch(size=8), sample).cost
+    assert set(ran) == {(0, "sep_conv_3x3"), (1, "max_pool_3x3"), (2, "max_pool_3x3")}
+    assert torch.equal(net.gates(sample), z[[0, 1, 1]]) and torch.equal(per_cell(net, z), z[[0, 1, 1]])
+    assert torch.equal(cost != 0, z[[0, 1, 1]] > 0)
+
+
+def test_the_cost_is_summed_over_the_cells_of_each_group():
+    net = network(cells=4, reduction=True)
+    cost = torch.randn(4, 5, 8, generator=torch.Generator().manual_seed(0))
+    summed = by_group(net, cost)
+    assert summed.dtype == torch.float64
+    assert torch.equal(summed, torch.stack([cost[0].double() + cost[3].double(), cost[1].double() + cost[2].double()]))
+    assert torch.equal(by_group(network(cells=4), cost), cost.double().sum(0, keepdim=True))
+
+
+def test_a_sample_of_what_an_edge_lacks_is_refused():
+    net = network(minimal().without("max_pool_3x3", 4))
+    good = one_path(net, "skip_connect")
+    assert net.plan(good) == [[[(SKIP, 1.0)]] * 5]
+    active = good.active.clone()
+    active[0, 4, OPERATIONS.index("max_pool_3x3")] = True
+    with pytest.raises(ValueError, match="activates an operation that an edge of the minimal cell lacks") as caught:
+        probe(net, *batch(), Sample(good.z, active))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("relaxation", [Darts(), Snas(), Dsnas(), Proxyless()], ids=lambda r: r.name)
@@ -120,7 +203,7 @@ def test_enumeration_visits_every_architecture_once():
 
 
 def test_the_sampled_mean_converges_to_the_exact_expectation():
-    """Over 4000 samples every conditional mean lies within five of its own standard errors, and the errors are small."""
+    """Over 4000 samples every conditional mean lies within five of its standard errors, and the errors are small."""
     net, (images, labels) = small_space(), batch(1)
     alpha = log_alpha(net, scale=0.3)
     exact = exact_cost(net, images, labels, alpha).conditional
@@ -140,7 +223,7 @@ def test_the_sampled_mean_converges_to_the_exact_expectation():
 
 
 def test_expected_gradients_equal_the_enumerated_ones():
-    """DSNAS: Σ_Z p(Z) gradient = ∇ of E[C] with C held fixed. Proxyless: Σ_Z p(Z) J·C(Z) with its own counterfactual costs."""
+    """DSNAS: Σ_Z p(Z) gradient = ∇ of E[C], C held fixed. Proxyless: Σ_Z p(Z) J·C(Z) with its counterfactual costs."""
     net, (images, labels) = small_space(), batch(2)
     alpha = log_alpha(net)
     exact = exact_cost(net, images, labels, alpha)
@@ -197,14 +280,14 @@ def test_proxyless_draws_have_the_enumerated_mean():
     kind=st.sampled_from(["batch", "layer", "group"]),
 )
 def test_total_cost_is_loss_minus_entropy(seed, cell, relaxation, order, kind):
-    """Theorem 2 with its one exception taken out: without skip_connect, ΣZ·C of the last cell is L − H, up to the norm's ε."""
+    """Theorem 2 with its one exception taken out: without skip_connect, ΣZ·C of the last cell is L − H, up to ε."""
     cell = cell.without("skip_connect")
     net = network(
         cell, cells=1, seed=seed, order=order, normalization=Normalization(kind, eps=0 if kind == "batch" else 1e-12)
     )
     images, labels = batch(seed)
     if relaxation.name in ("dsnas", "uniform"):
-        # A node of zeros has no variance to divide by: with ε = 0 its derivative is undefined, so *none* stays out here.
+        # A node of zeros has no variance to divide by: with ε = 0 it has no derivative, so *none* stays out here.
         net = network(cell.without("none"), seed=seed, order=order, normalization=net.config.normalization)
     sample = relaxation.sample(log_alpha(net, seed), torch.Generator().manual_seed(seed))
     measured = probe(net, images, labels, sample)
@@ -220,8 +303,8 @@ def test_total_cost_is_loss_minus_entropy(seed, cell, relaxation, order, kind):
     relaxation=st.sampled_from([Dsnas(), Uniform(), Darts(), Snas()]),
 )
 def test_every_cell_but_the_last_sums_to_zero(seed, cells, relaxation):
-    """Corollary 1.2: all paths out of such a cell pass a normalisation before they reach the loss; in soft samples skip is one path
-    inside the last cells that does not, so it is taken out there too."""
+    """Corollary 1.2: all paths out of such a cell pass a normalisation before they reach the loss; in soft samples
+    skip is one path inside the last cells that does not, so it is taken out there too."""
     cell = minimal().without(("skip_connect", "none"))
     net = network(cell, cells, seed=seed, eps=1e-14)
     images, labels = batch(seed)
@@ -232,7 +315,7 @@ def test_every_cell_but_the_last_sums_to_zero(seed, cells, relaxation):
 
 
 def test_costs_into_a_hidden_node_sum_to_zero_unless_skip_passes_them_on():
-    """Theorem 1 at a node: in the modified cell, with node 1 feeding the output through edge (1, 2) alone, C on edge (0, 1) is 0."""
+    """Theorem 1 at a node: in the modified cell node 1 reaches the output by edge (1, 2) alone, so C on (0, 1) is 0."""
     images, labels = batch()
     for operation in ("sep_conv_3x3", "dil_conv_5x5", "max_pool_3x3", "avg_pool_3x3"):
         cell = modified().fix((0, 1), "sep_conv_5x5").fix((0, 2), "sep_conv_3x3").fix((1, 2), operation)
@@ -283,6 +366,34 @@ def _set(net, name, tensor):
     module = net.get_submodule(".".join(path))
     del module._parameters[last]
     setattr(module, last, tensor)
+
+
+def test_looking_ahead_of_a_sample_of_nothing_costs_nothing():
+    """Without a path there is no derivative by Z, of either order; the loss is still that of the second batch."""
+    net = network(cells=2, head_bias=True)
+    got = unrolled_cost(net, batch(1), batch(2), one_path(net, "none"), learning_rate=0.1, weight_decay=0.01)
+    assert got.cost.shape == (2, 5, 8) and torch.all(got.cost == 0)
+    bias, labels = net.head.bias.detach().clone().requires_grad_(), batch(1)[1]
+    (gradient,) = torch.autograd.grad(F.cross_entropy(bias.expand(6, 10), labels), bias)
+    stepped = (bias - 0.1 * (gradient + 0.01 * bias)).detach()
+    assert abs(float(got.loss - F.cross_entropy(stepped.expand(6, 10), batch(2)[1]))) < 1e-12
+
+
+def test_statistics_take_in_only_what_was_observed():
+    """Every entry has a mask of its own; what it did not observe changes neither count nor mean nor variance."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(9, 2, 3, 8, generator=generator, dtype=torch.float64)
+    seen = torch.rand(9, 2, 3, 8, generator=generator) < torch.linspace(0, 1, 8)
+    statistics = CostStatistics(2, 3)
+    for value, mask in zip(values, seen):
+        statistics.update(value, mask)
+    assert torch.equal(statistics.count, seen.sum(0).double())
+    assert {0.0, 9.0} < set(statistics.count.flatten().tolist()), "entries without a batch, with some, and with all"
+    for entry in np.ndindex(2, 3, 8):
+        own = values[(slice(None), *entry)][seen[(slice(None), *entry)]].numpy()
+        mean, variance = (float(part[entry]) for part in (statistics.means(), statistics.variance()))
+        assert np.isclose(mean, own.mean() if len(own) else np.nan, rtol=0, atol=1e-12, equal_nan=True)
+        assert np.isclose(variance, own.var(ddof=1) if len(own) > 1 else np.nan, rtol=0, atol=1e-12, equal_nan=True)
 
 
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=6), min_size=1, max_size=5))

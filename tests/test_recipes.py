@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from nas_core.lab.recipes import RECIPES, SCALES
-from nas_core.relaxation import Dsnas
 from nas_core.config import AlphaConfig, SearchConfig, ThetaConfig
+from nas_core.lab.recipes import RECIPES, SCALES
+from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas, Uniform
 from nas_core.space import darts, minimal
 
 
@@ -52,6 +52,54 @@ def test_the_published_cost_statistics():
     assert (last.epochs, last.statistics_epochs, last.theta.idle) == (150, 50, "moving")
 
 
+PUBLISHED = {
+    # relaxation, level, α's data, held-out share, batch size, epochs, epochs of statistics, cells
+    "reference_darts_bilevel": (Darts(), "bi", "held_out", 0.5, 96, 50, 0, 8),
+    "reference_darts_curves": (Darts(), "single", "same", 0.5, 64, 50, 0, 1),
+    "corrected_darts_single": (Darts(), "single", "same", 0.5, 96, 50, 0, 8),
+    "corrected_darts_single_held_out": (Darts(), "single", "held_out", 0.5, 96, 50, 0, 8),
+    "corrected_darts_bilevel_same": (Darts(), "bi", "same", 0.5, 96, 50, 0, 8),
+    "reference_dsnas": (Dsnas("reference", 5.0), "single", "same", 0.0, 96, 150, 0, 8),
+    "corrected_dsnas": (Dsnas("corrected", None), "single", "same", 0.0, 96, 150, 0, 8),
+    "reference_snas": (Snas(1.0, None), "single", "same", 0.0, 96, 150, 0, 8),
+    "corrected_proxylessnas": (Proxyless(), "single", "same", 0.0, 96, 150, 0, 8),
+    "reference_cost_initial": (Uniform(), "single", "same", 0.0, 96, 0, 50, 1),
+    "reference_cost_trained": (Uniform(), "single", "same", 0.0, 96, 150, 50, 1),
+    "corrected_cost_trained": (Uniform(), "single", "same", 0.0, 96, 150, 50, 1),
+}
+
+
+def test_every_recipe_has_its_published_setting():
+    assert PUBLISHED.keys() == RECIPES.keys()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_setting(name):
+    c = RECIPES[name]("paper")
+    data = (c.alpha_data, c.data.held_out, c.batch_size)
+    assert (c.relaxation, c.level, *data, c.epochs, c.statistics_epochs, c.network.cells) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", ["reference_dsnas", "corrected_dsnas", "reference_snas", "corrected_proxylessnas"])
+def test_single_level_searches_share_all_but_the_relaxation_and_idle_weights(name):
+    """Else their figures could not be compared."""
+    config, other = RECIPES[name]("paper"), RECIPES["reference_snas"]("paper")
+    assert config.theta == ThetaConfig(idle="moving" if name == "reference_dsnas" else "frozen")
+    assert dataclasses.replace(config, relaxation=other.relaxation, theta=other.theta) == other
+    assert config.alpha == AlphaConfig(3e-4, (0.5, 0.999), 1e-3, 10.0, 1.0, 0.01)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_cost_statistics_hold_alpha_fixed_on_one_minimal_cell(scale):
+    names = ("reference_cost_initial", "reference_cost_trained", "corrected_cost_trained")
+    initial, moving, frozen = (RECIPES[name](scale) for name in names)
+    for config in (initial, moving, frozen):
+        assert config.alpha is None and config.relaxation == Uniform() and config.statistics_epochs > 0
+        assert (config.network.cells, config.network.cell) == (1, minimal())
+    assert (initial.theta, initial.epochs) == (None, 0) and moving.epochs == frozen.epochs > 0
+    assert (moving.theta, frozen.theta) == (ThetaConfig(idle="moving"), ThetaConfig(idle="frozen"))
+
+
 @pytest.mark.parametrize("scale", ["tiny", "small"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_smaller_scale_changes_size_and_pace_only(name, scale):
@@ -76,7 +124,8 @@ def test_the_four_crossed_experiments_differ_in_nothing_but_the_two_switches():
             "corrected_darts_single",
         )
     ]
-    assert [(c.level, c.alpha_data) for c in crossed] == [("bi", "held_out"), ("single", "held_out"), ("bi", "same"), ("single", "same")]
+    switches = [("bi", "held_out"), ("single", "held_out"), ("bi", "same"), ("single", "same")]
+    assert [(c.level, c.alpha_data) for c in crossed] == switches
     assert len({dataclasses.replace(c, level="bi", alpha_data="train") for c in crossed}) == 1
 
 

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from nas_core import search
+from nas_core import data, search
+from nas_core.config import ALPHA_DATA, LEVELS, AlphaConfig, SearchConfig, ThetaConfig
+from nas_core.cost import Measurement, loss_and_entropy, probe, unrolled_cost
 from nas_core.data import DataConfig
 from nas_core.operations import Normalization
-from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas, Uniform
-from nas_core.search import ALPHA_DATA, LEVELS, AlphaConfig, SearchConfig, ThetaConfig, run
-from nas_core.space import NONE, minimal
+from nas_core.relaxation import Darts, Dsnas, Proxyless, Sample, Snas, Uniform
+from nas_core.search import run
+from nas_core.space import NONE, OPERATIONS, minimal
 from nas_core.supernet import NetworkConfig, Supernet
 
 GOLDEN = Path(__file__).parent / "golden" / "trajectories.json"
@@ -32,6 +34,8 @@ TINY = SearchConfig(
     evaluation_images=32,
     alpha=AlphaConfig(learning_rate=0.05),
 )
+
+ONE_BATCH = dict(batch_size=48, evaluation_images=None, statistics_epochs=0)
 
 
 @pytest.fixture(autouse=True)
@@ -101,14 +105,34 @@ def test_evaluations_follow_their_interval_and_always_end_with_the_last_epoch():
     assert arrays["evaluated"].tolist() == [0, 2, 4, 5]
 
 
+def outcomes(**changes):
+    """``{(level, alpha_data): arrays}`` of the six combinations."""
+    return {
+        (level, source): run(dataclasses.replace(TINY, level=level, alpha_data=source, **changes), 0)
+        for level in LEVELS
+        for source in ALPHA_DATA
+    }
+
+
 def test_level_and_alpha_data_are_independent_switches():
-    """All six combinations run and no two give the same α; with θ's own first batch and α, single and bi start from the same cost."""
-    outcomes = {}
-    for level in LEVELS:
-        for source in ALPHA_DATA:
-            outcomes[level, source] = run(dataclasses.replace(TINY, level=level, alpha_data=source, epochs=2), 0)
-    alphas = [value["log_alpha"][-1].tobytes() for value in outcomes.values()]
+    """All six combinations run and no two give the same α."""
+    alphas = [value["log_alpha"][-1].tobytes() for value in outcomes(epochs=2).values()]
     assert len(set(alphas)) == 6
+
+
+def test_single_and_bi_start_from_the_same_cost_and_part_at_theta_s_step():
+    """One step: α's cost and hence its step do not know the level; θ's loss is that at the old α or at the new one."""
+    got = outcomes(epochs=1, **ONE_BATCH)
+    for source in ALPHA_DATA:
+        single, bi = got["single", source], got["bi", source]
+        assert np.allclose(single["step_cost_mean"], bi["step_cost_mean"], rtol=0, atol=1e-7)
+        assert np.allclose(single["log_alpha"], bi["log_alpha"], rtol=0, atol=1e-4)
+        # θ's one batch is the whole training set, on which the first evaluation measured the loss at the old α.
+        assert abs(single["train_loss"][0] - single["loss"][0, 0]) < 1e-6
+        assert abs(bi["train_loss"][0] - bi["loss"][0, 0]) > 1e-3
+    costs = {source: got["bi", source]["step_cost_mean"][0] for source in ALPHA_DATA}
+    assert np.allclose(costs["same"], costs["train"], rtol=0, atol=1e-6), "one batch holds all of θ's images"
+    assert np.abs(costs["same"] - costs["held_out"]).max() > 1e-3
 
 
 def test_held_out_images_are_never_used_by_theta(monkeypatch):
@@ -154,29 +178,310 @@ def test_single_level_alpha_steps_from_the_cost_of_theta_s_batch():
     assert np.allclose(arrays["log_alpha"][1, 0] - arrays["log_alpha"][0, 0], 0.05 * sign, atol=1e-4)
 
 
-def test_idle_weights_freeze_or_move():
-    frozen = run(dataclasses.replace(TINY, relaxation=Uniform()), 0)
-    moving = run(dataclasses.replace(TINY, relaxation=Uniform(), theta=ThetaConfig(idle="moving")), 0)
-    assert different(frozen, moving, "loss")
+def started(seed=0, **changes):
+    """A search at its start, the steps of which a test takes by itself."""
+    config = dataclasses.replace(TINY, **changes)
+    return search._Search(config, seed, "cpu", search.prepare(config.data, seed))
 
 
-def test_second_order_differs_from_first_order():
-    config = dataclasses.replace(TINY, epochs=1)
-    assert different(run(config, 0), run(dataclasses.replace(config, second_order=True), 0), "log_alpha")
+def one_path(own, operation):
+    """The sample in which every edge is ``operation``."""
+    z = torch.zeros(own.log_alpha.shape, dtype=torch.float64)
+    z[..., OPERATIONS.index(operation)] = 1
+    return Sample(z, z > 0)
+
+
+class HandSgd:
+    """SGD with momentum, weight decay and a bound on the gradient's norm, as a page would write it, in float64."""
+
+    def __init__(self, network, theta):
+        self.theta = theta
+        self.weights = {name: p.detach().double().clone() for name, p in network.named_parameters()}
+        self.momentum = {}
+
+    def step(self, gradients):
+        """Weights whose gradient is None rest, unless they are to move: then their gradient is 0."""
+        t = self.theta
+        norm = sum(float(g.double().square().sum()) for g in gradients.values() if g is not None) ** 0.5
+        for name, gradient in gradients.items():
+            if gradient is None and t.idle == "frozen":
+                continue
+            bounded = 0 if gradient is None else gradient.double() * min(1.0, t.clip / norm)
+            change = bounded + t.weight_decay * self.weights[name]
+            self.momentum[name] = t.momentum * self.momentum.get(name, 0) + change
+            self.weights[name] = self.weights[name] - t.learning_rate * self.momentum[name]
+        return norm
+
+
+def take_theta_step(own, operation, hand):
+    """A step of the search and of ``hand`` on the same gradients: their norm, and the names of the idle weights."""
+    probe(own.network, *next(own.batches(own.splits.train, "train_order")), one_path(own, operation), train=True)
+    gradients = {name: p.grad if p.grad is None else p.grad.clone() for name, p in own.network.named_parameters()}
+    own.step_theta()
+    assert all(p.grad is None for p in own.network.parameters()), "or the next probe would add to them"
+    return hand.step(gradients), [name for name, gradient in gradients.items() if gradient is None]
+
+
+@pytest.mark.parametrize("idle", ["frozen", "moving"])
+@pytest.mark.parametrize("clip, binds", [(5.0, False), (0.05, True)])
+def test_theta_steps_are_those_of_sgd_written_by_hand(idle, clip, binds):
+    """Three steps on changing paths, clipped or not: idle weights rest to the bit, or drift by momentum and decay."""
+    theta = ThetaConfig(learning_rate=0.1, weight_decay=0.02, clip=clip, idle=idle)
+    own = started(theta=theta)
+    hand = HandSgd(own.network, theta)
+    for operation in ("sep_conv_3x3", "dil_conv_5x5", "max_pool_3x3"):
+        before = {name: p.detach().clone() for name, p in own.network.named_parameters()}
+        norm, resting = take_theta_step(own, operation, hand)
+        assert (norm > clip) is binds and resting
+        for name, parameter in own.network.named_parameters():
+            assert torch.allclose(parameter.double(), hand.weights[name], rtol=0, atol=1e-6), name
+            if name in resting:
+                assert torch.equal(parameter, before[name]) is (idle == "frozen"), name
+
+
+def adam(values, gradients, config):
+    """Adam written by hand, with the gradient's norm bounded first and weight decay added to it after."""
+    first, second = np.zeros_like(values), np.zeros_like(values)
+    for step, gradient in enumerate(gradients, 1):
+        if config.clip is not None:
+            gradient = gradient * min(1.0, config.clip / np.linalg.norm(gradient))
+        gradient = gradient + config.weight_decay * values
+        first = config.betas[0] * first + (1 - config.betas[0]) * gradient
+        second = config.betas[1] * second + (1 - config.betas[1]) * gradient**2
+        scaled = first / (1 - config.betas[0] ** step)
+        values = values - config.learning_rate * scaled / (np.sqrt(second / (1 - config.betas[1] ** step)) + 1e-8)
+    return values
+
+
+def measured(cost):
+    return Measurement(torch.tensor(1.0), torch.zeros(2, 10), cost)
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_alpha_steps_are_those_of_adam_written_by_hand(clip):
+    """A large cost and then small ones: Adam forgets a scale common to all steps, but not that one of them was cut."""
+    config = AlphaConfig(learning_rate=0.05, clip=clip, initial_std=0.5, weight_decay=0.01)
+    own = started(alpha=config, relaxation=Dsnas())
+    generator = torch.Generator().manual_seed(0)
+    values, gradients = own.log_alpha.detach().numpy().copy(), []
+    start = values.copy()
+    for scale in (100.0, 0.01, 0.01):
+        sample = own.draw()
+        cost = scale * torch.randn(2, 5, 8, generator=generator)
+        gradients.append(Dsnas().alpha_gradient(own.masked_alpha(), sample, cost.double().sum(0, keepdim=True)).numpy())
+        own.step_alpha(sample, measured(cost))
+        values = adam(start, gradients, config)
+        assert np.allclose(own.log_alpha.detach().numpy(), values, rtol=0, atol=1e-6)
+
+
+def test_alpha_starts_where_its_configuration_says():
+    own = started(seed=3, alpha=AlphaConfig(initial_mean=1.5, initial_std=0.25))
+    noise = torch.randn(1, 5, 8, generator=data.stream(3, "alpha"), dtype=torch.float64)
+    assert torch.equal(own.log_alpha.detach(), 1.5 + 0.25 * noise)
+    still = started(alpha=AlphaConfig(initial_mean=1.0, initial_std=0.0))
+    assert torch.all(still.log_alpha == 1)
+
+
+def test_annealing_ends_with_the_last_epoch_and_reaches_draws_and_gradients():
+    own = started(relaxation=Snas(1.0, 0.01), epochs=3)
+    for epoch, temperature in enumerate((1.0, 0.1, 0.01, 0.01)):
+        own.epoch = epoch
+        now = own.relaxation()
+        assert now.temperature == pytest.approx(temperature)
+        twin = torch.Generator()
+        twin.set_state(own.generators["sample"].get_state())
+        expected = Snas(temperature).sample(own.masked_alpha(), twin).z
+        assert torch.allclose(own.draw().z, expected, rtol=0, atol=1e-9)
+    assert started(relaxation=Snas(1.0, 0.01), epochs=1).relaxation().temperature == 1.0
+
+
+def test_alpha_s_gradient_is_taken_at_the_annealed_temperature():
+    own = started(relaxation=Snas(1.0, 0.5), epochs=3, alpha=AlphaConfig(clip=None))
+    own.epoch = 2
+    sample, cost = own.draw(), torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+    summed = cost.double().sum(0, keepdim=True)
+    expected = Snas(0.5).alpha_gradient(own.masked_alpha(), sample, summed)
+    own.step_alpha(sample, measured(cost))
+    # α's gradient is kept until the next step; decay is Adam's own affair and not in it.
+    assert torch.allclose(own.log_alpha.grad, expected, rtol=0, atol=1e-12) and float(expected.abs().max()) > 0.1
+
+
+def test_training_images_are_augmented_and_evaluated_ones_are_not():
+    own = started(data=dataclasses.replace(TINY.data, augment="crop-flip"), batch_size=48)
+    twin = torch.Generator()
+    twin.set_state(own.generators["train_order"].get_state())
+    (images, labels), *_ = own.batches(own.splits.train, "train_order")
+    expected, same = next(data.batches(own.splits.train, 48, twin, augment="crop-flip"))
+    assert torch.equal(images, expected) and torch.equal(labels, same)
+    unmoved = {image.numpy().tobytes() for image in own.splits.train.images}
+    assert sum(image.numpy().tobytes() in unmoved for image in images) < 24
+    plain = [part for part, _ in search._plain_batches(own.splits.train, 16, 40)]
+    assert torch.equal(torch.cat(plain), own.splits.train.images[:32]), "equal batches only, from the front"
+
+
+def direct_evaluation(own, split):
+    """With DARTS, over 48 images: losses, entropies and hits ``[48]``, costs ``[3, N, E, K]``, the edges' mean cost."""
+    sample = Darts().sample(own.masked_alpha(), None)
+    parts = [(split.images[start : start + 16], split.labels[start : start + 16]) for start in (0, 16, 32)]
+    measurements = [probe(own.network, *part, sample) for part in parts]
+    logits, labels = torch.cat([m.logits for m in measurements]).double(), split.labels
+    p = logits.softmax(1)
+    losses, entropies = -p[range(48), labels].log(), -(p * p.log()).sum(1)
+    costs = torch.stack([m.cost.double() for m in measurements])
+    return losses, entropies, logits.argmax(1) == labels, costs, (sample.z * costs).sum(-1).mean(0)
+
+
+def test_an_evaluation_says_what_a_direct_computation_says():
+    """Loss, entropy, both again over the images that are right and over those that are wrong, and the cost."""
+    own = started(relaxation=Darts(), evaluation_images=None)
+    with torch.no_grad():
+        own.network.head.weight.mul_(20)  # confident logits, right or wrong
+    for split in (own.splits.train, own.splits.held_out):
+        got = own.evaluate_split(split)
+        losses, entropies, right, costs, edges = direct_evaluation(own, split)
+        assert 1 < right.sum() < 47, "both parts must have images"
+        expected = {
+            "accuracy": right.double().mean(),
+            "loss": losses.mean(),
+            "entropy": entropies.mean(),
+            "split_count": torch.stack([right.sum(), (~right).sum()]).double(),
+            "split_loss": torch.stack([losses[right].mean(), losses[~right].mean()]),
+            "split_entropy": torch.stack([entropies[right].mean(), entropies[~right].mean()]),
+            "edge_cost": edges,
+            "cost_mean": costs.mean(0),
+            "cost_variance": costs.var(0),
+        }
+        for name, value in expected.items():
+            assert torch.allclose(got[name], value, rtol=0, atol=1e-9), name
+        assert abs(float(losses.mean() - entropies.mean())) > 1e-3
+        assert abs(float(got["split_entropy"].diff())) > 1e-2
+
+
+@pytest.mark.parametrize("theta", [None, ThetaConfig()], ids=["theta-fixed", "theta-trained"])
+def test_statistics_are_those_of_all_batches_by_direct_computation(theta):
+    """Two passes with θ and α fixed: count, mean and variance over the batches in which an operation was drawn."""
+    own = started(relaxation=Uniform(), alpha=None, theta=theta, statistics_epochs=2)
+    weights = {name: value.clone() for name, value in own.network.state_dict().items()}
+    twins = {name: torch.Generator() for name in ("train_order", "sample")}
+    for name, twin in twins.items():
+        twin.set_state(own.generators[name].get_state())
+    costs = []
+    for _ in range(2):
+        own.statistics_epoch()
+        for images, labels in data.batches(own.splits.train, 16, twins["train_order"]):
+            sample = Uniform().sample(own.masked_alpha(), twins["sample"])
+            cost = probe(own.network, images, labels, sample).cost.double()
+            costs.append(torch.where(sample.active, cost, torch.nan).numpy())
+    assert own.statistics_done == 2 and len(costs) == 6
+    assert all(torch.equal(value, weights[name]) for name, value in own.network.state_dict().items())
+    costs, got = np.stack(costs), own.result()
+    count = (~np.isnan(costs)).sum(0)
+    assert np.array_equal(got["statistics_count"], count) and count.max() > 1 and count.min() == 0
+    for entry in np.ndindex(count.shape):
+        seen = costs[(slice(None), *entry)]
+        seen = seen[~np.isnan(seen)]
+        mean = seen.mean() if len(seen) else np.nan
+        variance = seen.var(ddof=1) if len(seen) > 1 else np.nan
+        assert np.isclose(got["statistics_mean"][entry], mean, rtol=0, atol=1e-12, equal_nan=True), entry
+        assert np.isclose(got["statistics_variance"][entry], variance, rtol=0, atol=1e-12, equal_nan=True), entry
+
+
+def test_the_training_loss_is_the_mean_over_images_not_over_batches():
+    """With θ and α fixed, batches of 20, 20 and 8 images."""
+    own = started(theta=None, alpha=None, relaxation=Darts(), batch_size=20)
+    twin = torch.Generator()
+    twin.set_state(own.generators["train_order"].get_state())
+    own.train_epoch()
+    sample = Darts().sample(own.masked_alpha(), None)
+    losses, rights = [], []
+    for images, labels in data.batches(own.splits.train, 20, twin):
+        logits = own.network(images, sample).detach()
+        losses.append(loss_and_entropy(logits, labels)[0])
+        rights.append(logits.argmax(1) == labels)
+    assert [len(part) for part in losses] == [20, 20, 8]
+    arrays = own.result()
+    assert abs(float(torch.cat(losses).mean()) - arrays["train_loss"][0]) < 1e-6
+    assert abs(float(torch.cat(rights).double().mean()) - arrays["train_accuracy"][0]) < 1e-12
+    assert abs(float(torch.stack([part.mean() for part in losses]).mean()) - arrays["train_loss"][0]) > 1e-3
+
+
+def test_second_order_looks_ahead_on_theta_s_batch_and_judges_on_alpha_s():
+    """One step on whole sets: the recorded cost is that of a step of θ on its images, judged on the held-out ones."""
+    choices = dict(epochs=1, theta=ThetaConfig(learning_rate=0.5, weight_decay=0.1), **ONE_BATCH)
+    got = run(dataclasses.replace(TINY, second_order=True, **choices), 0)["step_cost_mean"][0]
+    own = started(**choices)
+    theta, alpha = ((split.images, split.labels) for split in (own.splits.train, own.splits.held_out))
+    sample = Darts().sample(own.masked_alpha(), None)
+    step = dict(learning_rate=0.5, weight_decay=0.1)
+    expected = unrolled_cost(own.network, theta, alpha, sample, **step).cost.double().numpy()
+    assert np.allclose(got, expected, rtol=0, atol=1e-5)
+    for other in (unrolled_cost(own.network, alpha, theta, sample, **step), probe(own.network, *alpha, sample)):
+        assert np.abs(got - other.cost.numpy()).max() > 1e-2, "neither swapped sets nor the first order give this"
+
+
+def test_second_order_looks_ahead_with_theta_s_momentum_and_present_rate():
+    own = started(second_order=True, theta=ThetaConfig(learning_rate=0.5), epochs=4, **ONE_BATCH)
+    own.train_epoch()
+    theta, alpha = (next(own.batches(split, "train_order")) for split in (own.splits.train, own.splits.held_out))
+    own.theta_step.param_groups[0]["lr"] = 0.3
+    sample, got = own.alpha_measurement(alpha, theta)
+    momentum = {name: 0.9 * own.theta_step.state[p]["momentum_buffer"] for name, p in own.network.named_parameters()}
+    step = dict(learning_rate=0.3, weight_decay=3e-4)
+    expected = unrolled_cost(own.network, theta, alpha, sample, momentum=momentum, **step)
+    assert torch.allclose(got.cost, expected.cost, rtol=0, atol=1e-7)
+    without = unrolled_cost(own.network, theta, alpha, sample, **step)
+    assert float((got.cost - without.cost).abs().max()) > 1e-3
 
 
 def test_reduction_cells_have_an_alpha_of_their_own():
-    config = dataclasses.replace(TINY, network=NetworkConfig(cells=3, channels=4, reduction=True), epochs=1)
-    arrays = run(config, 0)
-    assert arrays["log_alpha"].shape == (2, 2, 5, 8)
-    net = Supernet(config.network)
-    assert net.cells[1].stride == 2 and net.head.in_features == 2 * 4 * 4
+    """Of four cells the two in the middle reduce: each α takes Adam's first step down the cost of its own two cells."""
+    network = NetworkConfig(cells=4, channels=4, reduction=True)
+    alpha = AlphaConfig(learning_rate=0.05, weight_decay=0.0, clip=None, initial_std=0.0)
+    arrays = run(dataclasses.replace(TINY, network=network, alpha=alpha, epochs=1, **ONE_BATCH), 0)
+    cost, step = arrays["step_cost_mean"][0], np.diff(arrays["log_alpha"], axis=0)[0]
+    assert step.shape == (2, 5, 8)
+    for group, cells in enumerate(((0, 3), (1, 2))):
+        own = cost[list(cells)].sum(0)
+        gradient = (own - own.mean(-1, keepdims=True)) / 8
+        clear = np.abs(gradient) > 1e-6
+        assert clear.mean() > 0.9 and np.allclose(step[group][clear], -0.05 * np.sign(gradient[clear]), atol=1e-3)
+    assert not np.allclose(step[0], step[1])
+    net = Supernet(network)
+    assert [cell.stride for cell in net.cells] == [1, 2, 2, 1] and net.head.in_features == 2 * 4 * 4
 
 
 def test_a_loss_that_is_not_finite_stops_the_search():
     config = dataclasses.replace(TINY, theta=ThetaConfig(learning_rate=1e30, clip=1e30))
     with pytest.raises(search.Diverged, match=r"the loss is nan at epoch \d+, step \d+; lower the learning rate"):
         run(config, 0)
+
+
+@pytest.mark.parametrize("work", ["train_epoch", "statistics_epoch", "evaluate"])
+def test_no_part_of_a_search_accepts_a_loss_that_is_not_finite(work):
+    own = started(alpha_data="same", level="single")
+    with torch.no_grad():
+        own.network.head.weight[0, 0] = np.nan
+    where = "in the evaluation after epoch 0" if work == "evaluate" else "at epoch 1"
+    with pytest.raises(search.Diverged, match=f"the loss is nan {where}, step 1; lower the learning rate"):
+        getattr(own, work)()
+
+
+def test_a_bad_batch_of_alpha_s_stops_the_search_before_alpha_steps():
+    own = started(relaxation=Dsnas())
+    before = own.log_alpha.detach().clone()
+    own.splits.held_out.images.fill_(np.inf)
+    with pytest.raises(search.Diverged, match="the loss is nan at epoch 1, step 1"):
+        own.train_epoch()
+    assert torch.equal(own.log_alpha, before)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_alpha_that_is_not_finite_stops_the_search(bad):
+    own = started(relaxation=Darts())
+    cost = torch.zeros(2, 5, 8)
+    cost[0, 3, 4] = bad
+    with pytest.raises(search.Diverged, match="log α is no longer finite in epoch 1; lower α's learning rate"):
+        own.step_alpha(own.draw(), measured(cost))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +495,9 @@ def test_a_loss_that_is_not_finite_stops_the_search():
         (dict(epochs=0, statistics_epochs=0), "nothing to do"),
         (dict(data=DataConfig(held_out=0.0)), "set some images aside"),
         (dict(second_order=True, level="single"), "second_order needs"),
+        (dict(second_order=True, alpha=None), "second_order needs"),
+        (dict(second_order=True, theta=None), "second_order needs"),
+        (dict(second_order=True, relaxation=Proxyless()), "second_order cannot be had with ProxylessNAS"),
         (dict(evaluation_images=1), "evaluation_images is 1"),
     ],
 )
@@ -279,6 +587,18 @@ def test_an_interrupted_run_continues_instead_of_starting_again(tmp_path):
     equal(resumed, run(TINY, 0))
 
 
+@pytest.mark.parametrize("seed, change", [(1, {}), (0, dict(epochs=3)), (0, dict(theta=ThetaConfig(momentum=0.8)))])
+def test_the_checkpoint_of_another_run_is_refused_and_kept(tmp_path, seed, change):
+    short = dataclasses.replace(TINY, epochs=2, statistics_epochs=0)
+    checkpoint = tmp_path / "run.pt"
+    run(short, 0, checkpoint=checkpoint)
+    saved = checkpoint.read_bytes()
+    with pytest.raises(ValueError, match="belongs to a run with another configuration or seed") as caught:
+        run(dataclasses.replace(short, **change), seed, checkpoint=checkpoint)
+    assert "\n" not in str(caught.value)
+    assert checkpoint.read_bytes() == saved
+
+
 def golden_runs():
     """Short trajectories whose every change has to be explained."""
     cases = {
@@ -308,7 +628,10 @@ def golden_runs():
 
 
 def test_golden_trajectories():
-    """Committed values, to 2e-3: bits differ between machines, the mathematics does not. Renew with `python -m tests.test_search`."""
+    """Committed values, to 2e-3: bits differ between machines, the mathematics does not.
+
+    Renew with `python -m tests.test_search`.
+    """
     expected = json.loads(GOLDEN.read_text())
     got = golden_runs()
     assert got.keys() == expected.keys()

@@ -1,10 +1,13 @@
 """The identities as residuals: small where the paper's statements hold, large where their conditions do not."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas_core.cost import probe
 from nas_core.operations import Normalization
 from nas_core.pages.checks import EPSILON, example
 from nas_core.relaxation import Darts, Dsnas, Snas
@@ -66,12 +69,28 @@ def test_the_residual_shrinks_with_epsilon():
 
 
 def test_affine_free_instance_norm_costs_nothing_and_learns_nothing():
-    """Eq 25: pooled features are 0, so are the logits; the loss is ln 10 and no cost flows."""
+    """Eq 25: pooled features are 0, so are the logits; the loss is ln 10, no cost flows, no weight has a gradient."""
     net = network(minimal().without("skip_connect"), normalization=Normalization("instance", affine=False))
     images, labels = batch()
     sample = Darts().sample(log_alpha(net), torch.Generator())
     assert torch.allclose(net(images, sample), torch.zeros(6, 10, dtype=torch.float64), atol=1e-12)
     assert abs(output_residual(net, images, labels, sample)) < 1e-12
+    measured = probe(net, images, labels, sample, train=True)
+    assert abs(float(measured.loss) - math.log(10)) < 1e-12 and float(measured.cost.abs().max()) < 1e-12
+    assert max(largest_gradients(net).values()) < 1e-12
+
+
+@pytest.mark.parametrize("normalization", [Normalization("instance", affine=True), Normalization("batch")])
+def test_with_shifts_or_batch_statistics_something_is_learned(normalization):
+    """The counterpart of the test above, on the same network: there is a gradient."""
+    net = network(minimal().without("skip_connect"), normalization=normalization)
+    probe(net, *batch(), Darts().sample(log_alpha(net), torch.Generator()), train=True)
+    assert max(largest_gradients(net).values()) > 1e-3
+
+
+def largest_gradients(net):
+    """``{name: the gradient's largest entry}`` of every parameter; a parameter that got none is an error here."""
+    return {name: float(parameter.grad.abs().max()) for name, parameter in net.named_parameters()}
 
 
 @pytest.mark.parametrize("without, small", [("skip_connect", True), ((), False)])
