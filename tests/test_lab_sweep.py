@@ -396,7 +396,9 @@ def test_attesting_needs_equal_bits(mini, monkeypatch):
     mini.edit("STEP = 2.0", "STEP = 0.5 + 0.5")
     mini.forget()
     evidence = attest("mini", old, mini.store)
-    assert evidence == "tiny results repeated bit for bit: mini_plain seed 0, mini_plain seed 1"
+    assert evidence == "tiny results repeated bit for bit: mini_plain seed 0, mini_plain seed 1", (
+        "one of each configuration"
+    )
     (result,) = obtain([large], store=mini.store, mode="read")
     assert result.meta["attested"]["evidence"] == evidence and result.meta["code"] == old
 

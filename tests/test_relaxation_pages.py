@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from nas_core import space
 from nas_core.cost import probe
 from nas_core.lab.recipes import RECIPES
-from nas_core.pages import drawing, relaxations, style, tables
+from nas_core.pages import drawing, relaxations, style
 from nas_core.pages.relaxations import RELAXATIONS, draw, local_gradient, mean_and_error, softmax
 from nas_core.relaxation import Sample, Snas
 from tests import networks

@@ -383,14 +383,18 @@ def _hardware(device: str) -> str:
 
 
 def attest(experiment: str, old: str, store: Store | None = None, progress: Say = say) -> str:
-    """Let results of the code `old` count as today's if today's code repeats every `tiny` one of them bit for bit.
+    """Let results of the code `old` count as today's if today's code repeats a run of every `tiny` configuration among
+    them bit for bit.
 
     Returns the evidence that it wrote. Raises LabError where there is nothing to compare with, or where a bit differs.
     """
     store = store or Store()
     code = store.code(experiment)
     wanted = {"experiment": experiment, "code": old, "scale": "tiny"}
-    records = [record for record in store.records() if record.meta and wanted.items() <= record.meta.items()]
+    found = [record for record in store.records() if record.meta and wanted.items() <= record.meta.items()]
+    # One run of every configuration: what a change of code breaks, it breaks for every seed.
+    lowest = sorted(found, key=lambda record: record.meta["seed"], reverse=True)
+    records = list({record.meta["ident"]: record for record in lowest}.values())
     if old == code:
         raise LabError(f"{old} is today's code of {experiment}: there is nothing to attest.")
     if not records:
