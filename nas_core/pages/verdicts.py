@@ -233,7 +233,7 @@ def dynamics(results: Results) -> Verdict:
     sentence = (
         f"Between evaluations Σ C over the last cell's edges and L − H change with a correlation of "
         f"{with_interval(together, np.tanh)}; the two curves differ by at most {percent(rest.mean())} of the range of "
-        "L − H, skip connections included."
+        "L − H."
     )
     return verdict("D-dyn", runs, together, "correlation", direction, magnitude, sentence, np.tanh)
 
