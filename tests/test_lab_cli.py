@@ -93,7 +93,7 @@ def test_list_before_anything_is_recorded(lab, capsys):
 def test_run_records_and_list_shows_one_line_each(lab, capsys):
     assert run_tiny("--seeds", "0,3") == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "Dataset digits, as asked for."
+    assert out[0] == "Dataset digits, the recipe's own."
     assert out[1] == "2 runs, about 1 s on 1 process."
     assert out[-1].startswith("mini_plain (tiny), seeds 0,3: FRESH in ")
     lab.mini.edit()

@@ -111,7 +111,8 @@ def resolve_dataset(config: Any, experiment: str, store: "Store", dataset: str |
     wanted = config.data.dataset if dataset is None else dataset
     if wanted == "auto":
         return _automatic(config, experiment, store)
-    return _named(config, experiment, store, wanted, may_download=dataset == "cifar10")
+    chosen, sentence = _named(config, experiment, store, wanted, may_download=dataset == "cifar10")
+    return chosen, sentence if dataset else sentence.replace("as asked for", "the recipe's own")
 
 
 def _automatic(config: Any, experiment: str, store: "Store") -> tuple[Any, str]:

@@ -48,14 +48,15 @@ def collect_recorded(parameters: Parameters, recipes: Mapping[str, str], say: Sa
     """As :func:`collect` for the parts of a chapter that go beyond its claim: with ``NAS_RESULTS=auto`` a label that is
     not recorded for these parameters is left out, with the command that computes it, instead of making a reader
     wait."""
-    store, kept = Store(), dict(recipes)
-    if mode_of() == "auto":
+    store, kept, mode = Store(), dict(recipes), mode_of()
+    if mode == "auto":
         for label, own in _jobs(parameters, recipes, store, lambda words: None).items():
             absent = [job for job in own if store.state(job) is not State.FRESH]
             if absent:
                 say(f"{label}: left out. {store.missing(absent)}")
                 del kept[label]
-    return collect(parameters, kept, say) if kept else {}
+    # What is only read needs no word; what is computed says how long it takes.
+    return collect(parameters, kept, say if mode == "refresh" else lambda words: None) if kept else {}
 
 
 def variations(

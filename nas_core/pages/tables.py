@@ -27,8 +27,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]], text: int 
 def _mean(values: Sequence[float]) -> str:
     """A mean over seeds with its 95 % t-interval."""
     mean, low, high = summary.interval(values)
-    # The interval keeps together when a narrow column breaks.
-    return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)},\u00a0{number(high)}]"
+    return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)}, {number(high)}]"
 
 
 def outcomes(results: Mapping[str, Sequence]) -> str:
