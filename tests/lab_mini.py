@@ -130,11 +130,14 @@ def mini(tmp_path, monkeypatch):
     def script(body):
         """Start `body` in a process of its own, with the job's helpers defined."""
         head = f"""
+            import signal
             from pathlib import Path
             from mini.run import Config
             from nas_core.lab.store import Job, Store
             from nas_core.lab.sweep import obtain
             store = Store(Path({str(store.root)!r}), {{"mini": "mini.run:run"}})
+            # A shell that starts the tests in the background makes all below it deaf to Ctrl-C.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             def job(seed=0, **config):
                 return Job("mini", Config(**config), seed, "mini_plain", "tiny")
         """
