@@ -45,7 +45,7 @@ def probe(network: Supernet, images: Tensor, labels: Tensor, sample: Sample, *, 
     With ``train`` the same pass adds ∂L/∂θ to the parameters' ``grad``; without it no weight gradient is computed.
     """
     gates = network.gates(sample).requires_grad_()
-    logits = network(images, sample, gates)
+    logits = network(images, sample, gates, train=train)
     loss = F.cross_entropy(logits, labels)
     if train:
         loss.backward()
@@ -194,7 +194,7 @@ def unrolled_cost(
     1."""
     names, parameters = zip(*network.named_parameters())
     inner = network.gates(sample).requires_grad_()
-    train_loss = F.cross_entropy(network(train_batch[0], sample, inner), train_batch[1])
+    train_loss = F.cross_entropy(network(train_batch[0], sample, inner, twice=True), train_batch[1])
     gradients = torch.autograd.grad(train_loss, parameters, create_graph=True, allow_unused=True)
     stepped = {}
     for name, parameter, gradient in zip(names, parameters, gradients):
@@ -203,7 +203,7 @@ def unrolled_cost(
         step = step + (momentum[name] if momentum and name in momentum else 0)
         stepped[name] = (parameter.detach() - learning_rate * step).requires_grad_()
     outer = network.gates(sample).requires_grad_()
-    logits = torch.func.functional_call(network, stepped, (search_batch[0], sample, outer))
+    logits = torch.func.functional_call(network, stepped, (search_batch[0], sample, outer), {"twice": True})
     loss = F.cross_entropy(logits, search_batch[1])
     direct, *vectors = torch.autograd.grad(loss, [outer, *stepped.values()], allow_unused=True)
     pairs = [(g, v) for g, v in zip(gradients, vectors) if g is not None and v is not None]

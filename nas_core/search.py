@@ -19,6 +19,7 @@ from torch import Tensor
 from nas_core.config import ALPHA_DATA, LEVELS, AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.cost import CostStatistics, Measurement, by_group, loss_and_entropy, per_cell, probe, unrolled_cost
 from nas_core.data import DataError, Split, Splits, batches, prepare, stream
+from nas_core.memory import keep_freed_memory
 from nas_core.relaxation import Relaxation, Sample, masked, probability
 from nas_core.supernet import Supernet
 
@@ -326,6 +327,7 @@ def run(
     run in full float32 and by deterministic algorithms, but pooling has none. Raises :class:`Diverged` when the loss or
     α is no longer finite, ``DataError`` when the data cannot be had, and ``ValueError`` for a checkpoint of another
     run."""
+    keep_freed_memory()
     with _full_precision():
         return _run(config, seed, device, checkpoint, progress)
 

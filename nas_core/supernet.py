@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from nas_core.engine import EvaluateCell, Evaluation, Node
+from nas_core.linear import BatchNormalization
 from nas_core.operations import FactorizedReduce, Norm, Normalization, build, stack
 from nas_core.relaxation import Sample
 from nas_core.space import NONE, OPERATIONS, Cell, minimal
@@ -216,13 +218,50 @@ class Supernet(nn.Module):
         weight = self.head.weight
         return sample.z[groups].to(device=weight.device, dtype=weight.dtype)
 
-    def forward(self, images_BCHW: Tensor, sample: Sample, gates_NEK: Tensor | None = None) -> Tensor:
-        """Logits ``[B, classes]``; ``gates_NEK`` (from :meth:`gates`, made to require a gradient) receives the cost."""
+    @property
+    def fused(self) -> bool:
+        """Whether :mod:`nas_core.engine` covers the configuration."""
+        return self.config.normalization.kind == "batch" and self.config.order == "relu-conv-norm"
+
+    def forward(
+        self,
+        images_BCHW: Tensor,
+        sample: Sample,
+        gates_NEK: Tensor | None = None,
+        *,
+        train: bool = True,
+        twice: bool = False,
+    ) -> Tensor:
+        """Logits ``[B, classes]``; ``gates_NEK`` (from :meth:`gates`, made to require a gradient) receives the cost.
+
+        Without ``train`` nothing is kept for the gradients of the weights. ``twice`` asks for a result that can be
+        differentiated twice, which costs time and memory."""
         gates = self.gates(sample) if gates_NEK is None else gates_NEK
         plan = self.plan(sample)
-        stem = self.stem(images_BCHW)
+        if self.fused and not twice:
+            return self._evaluate(images_BCHW, gates, plan, train)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and train):
+            stem = self.stem(images_BCHW)
         states = [stem, stem]
         for position, cell in enumerate(self.cells):
             inputs = states[-self.config.cell.inputs :]
             states = [states[-1], cell(inputs, gates[position], plan[self.config.group(position)])]
         return self.head(states[-1].mean(dim=(2, 3)))
+
+    def _evaluate(self, images_BCHW: Tensor, gates_NEK: Tensor, plan, train: bool) -> Tensor:
+        """The logits, by the engine."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and train):
+            convolution, norm = self.stem
+            x = convolution(images_BCHW).contiguous(memory_format=torch.channels_last)
+            stem = BatchNormalization.apply(x, norm.weight, norm.bias, norm.normalization.eps)
+        node = Node(stem.detach())
+        states, nodes = [stem, stem], [node, node]
+        for position, cell in enumerate(self.cells):
+            row, last = plan[self.config.group(position)], position == len(self.cells) - 1
+            evaluation = Evaluation(cell.cell, cell.preprocess, cell.edges, row, cell.stride, last, train)
+            count = cell.cell.inputs
+            output = EvaluateCell.apply(
+                evaluation, nodes[-count:], gates_NEK[position], *states[-count:], *evaluation.trained
+            )
+            states, nodes = [states[-1], output], [nodes[-1], Node(output.detach())]
+        return self.head(states[-1])

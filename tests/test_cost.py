@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_core.cost import (
     CostStatistics,
@@ -116,13 +117,9 @@ def test_normal_and_reduction_cells_follow_the_alpha_of_their_group():
     assert [net.config.group(position) for position in range(3)] == [0, 1, 1]
     z = torch.stack([one_path(net, "sep_conv_3x3").z[0], one_path(net, "max_pool_3x3").z[1]])
     sample = Sample(z, z > 0)
-    ran = []
-    for position, cell in enumerate(net.cells):
-        for edge in cell.edges:
-            for name, module in edge.items():
-                module.register_forward_hook(lambda *_, place=(position, name): ran.append(place))
     cost = probe(net, *batch(size=8), sample).cost
-    assert set(ran) == {(0, "sep_conv_3x3"), (1, "max_pool_3x3"), (2, "max_pool_3x3")}
+    names = [{OPERATIONS[k] for edge in group for k, _ in edge} for group in net.plan(sample)]
+    assert names == [{"sep_conv_3x3"}, {"max_pool_3x3"}]
     assert torch.equal(net.gates(sample), z[[0, 1, 1]]) and torch.equal(per_cell(net, z), z[[0, 1, 1]])
     assert torch.equal(cost != 0, z[[0, 1, 1]] > 0)
 
@@ -161,15 +158,28 @@ def test_the_probe_leaves_the_weight_gradients_what_they_are(relaxation):
 
 
 def test_only_what_the_sample_activates_is_evaluated():
-    net, (images, labels) = network(), batch()
-    ran = []
-    for index, edge in enumerate(net.cells[0].edges):
-        for name, module in edge.items():
-            module.register_forward_hook(lambda *_, place=(index, name): ran.append(place))
+    net, (images, _) = network(), batch()
     sample = Dsnas().sample(log_alpha(net), torch.Generator().manual_seed(0))
-    probe(net, images, labels, sample)
-    drawn = [(e, OPERATIONS[k]) for e, k in enumerate(sample.z[0].argmax(-1).tolist()) if k != NONE]
-    assert ran == drawn and len(drawn) < 6
+    drawn = [(e, k) for e, k in enumerate(sample.z[0].argmax(-1).tolist()) if k != NONE]
+    assert [(e, k) for e, edge in enumerate(net.plan(sample)[0]) for k, _ in edge] == drawn and len(drawn) < 6
+    convolutions = sum({"sep": 2, "dil": 1}.get(OPERATIONS[k][:3], 0) for _, k in drawn)
+    with Counted("aten::convolution") as counted:
+        net(images, sample)
+    # Beside the sampled ones there is the stem's, and one for an average pool.
+    averages = len({net.config.cell.edges[e].source for e, k in drawn if OPERATIONS[k] == "avg_pool_3x3"})
+    assert counted.calls == convolutions + averages + 1
+
+
+class Counted(TorchDispatchMode):
+    """How often an operator of PyTorch runs."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name, self.calls = name, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.calls += function.name() == self.name
+        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("relaxation", [Darts(), Snas(temperature=0.7)], ids=lambda r: r.name)

@@ -1,0 +1,161 @@
+"""Depthwise convolutions and 3×3 pools with their gradients, as fast as PyTorch's own kernels allow.
+
+Three of PyTorch's CPU kernels are many times slower than their neighbours: the gradients of a dilated or 5×5 depthwise
+convolution, and both directions of pooling in channels_last. Each is restated here by a fast one: the input gradient is
+a convolution with the mirrored kernel, a dilated convolution is a dense one on every second pixel, a 5×5 weight gradient
+is four 3×3 ones, an average is a convolution with ones, and a maximum is taken along rows and then columns.
+
+Shapes: every feature map is ``[B, C, H, W]``, channels_last; a depthwise weight is ``[C, 1, k, k]``."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LAST = torch.channels_last
+
+
+def _padding(weight: Tensor, dilation: int) -> int:
+    return dilation * (weight.shape[-1] - 1) // 2
+
+
+def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+    """The depthwise convolution that keeps the size (or halves it, with a stride of 2)."""
+    return torch.conv2d(x, weight, None, stride, _padding(weight, dilation), dilation, len(weight))
+
+
+def _by_autograd(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int, mask: list[bool]):
+    """PyTorch's gradients with respect to the input and to the weight."""
+    padding = _padding(weight, dilation)
+    return torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, [stride] * 2, [padding] * 2, [dilation] * 2, False, [0, 0], len(weight), mask
+    )
+
+
+def depthwise_input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+    """∂L/∂x from the gradient at the output; ``x`` lends its shape only."""
+    if stride != 1:
+        return _by_autograd(gradient, x, weight, stride, dilation, [True, False, False])[0]
+    return depthwise(gradient, weight.flip(2, 3), 1, dilation)
+
+
+def _every_second_pixel(x: Tensor) -> Tensor:
+    """The four images of every second pixel, as ``[4B, C, ⌈H/2⌉, ⌈W/2⌉]``; odd sides are padded with zeros."""
+    x = x.permute(0, 2, 3, 1)
+    images, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+    rows, columns = x.shape[1] // 2, x.shape[2] // 2
+    split = x.reshape(images, rows, 2, columns, 2, channels).permute(2, 4, 0, 1, 3, 5)
+    return split.reshape(4 * images, rows, columns, channels).permute(0, 3, 1, 2)
+
+
+def _five_by_five(gradient: Tensor, x: Tensor) -> Tensor:
+    """The weight gradient of a 5×5 kernel from four overlapping windows of 3×3."""
+    height, width = x.shape[2:]
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 2, 2, 2, 2)).permute(0, 3, 1, 2)
+    result = x.new_empty(x.shape[1], 1, 5, 5)
+    like = x.new_empty(x.shape[1], 1, 3, 3)
+    for top in (0, 2):
+        for left in (0, 2):
+            window = padded[:, :, top : top + height + 2, left : left + width + 2].contiguous(memory_format=LAST)
+            (_, part, _) = torch.ops.aten.convolution_backward(
+                gradient, window, like, None, [1, 1], [0, 0], [1, 1], False, [0, 0], len(like), [False, True, False]
+            )
+            result[:, :, top : top + 3, left : left + 3] = part
+    return result
+
+
+def depthwise_weight_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1
+) -> Tensor:
+    """∂L/∂weight from the gradient at the output and the input ``x``."""
+    kernel = weight.shape[-1]
+    if stride != 1 or x.device.type != "cpu" or (kernel, dilation) == (3, 1):
+        return _by_autograd(gradient, x, weight, stride, dilation, [False, True, False])[1]
+    if dilation == 2:
+        gradient, x = _every_second_pixel(gradient), _every_second_pixel(x)
+    if kernel == 5:
+        return _five_by_five(gradient, x)
+    return _by_autograd(gradient, x, weight, 1, 1, [False, True, False])[1]
+
+
+def _largest_of_three(x: Tensor, dim: int) -> Tensor:
+    """The largest of each entry and its two neighbours along ``dim``."""
+    size = x.shape[dim]
+    largest = x.clone(memory_format=torch.preserve_format)
+    for own, other in ((1, 0), (0, 1)):
+        view = largest.narrow(dim, own, size - 1)
+        torch.maximum(view, x.narrow(dim, other, size - 1), out=view)
+    return largest
+
+
+def _to_the_largest(gradient: Tensor, largest: Tensor, x: Tensor, dim: int) -> Tensor:
+    """Pass each gradient on to the first of the three entries that is the largest."""
+    size = x.shape[dim]
+    passed = torch.zeros_like(x)
+    left = gradient
+    # An entry is the largest where it falls short of it by nothing; ReLU's gradient makes that choice in one pass.
+    nothing = -torch.finfo(x.dtype).tiny
+    for offset in (-1, 0, 1):
+        own, other = max(0, -offset), max(0, offset)
+        target = slice(own, size - other), slice(own + offset, size - other + offset)
+        outputs, inputs = (_take(t, dim, s) for t, s in ((largest, target[0]), (x, target[1])))
+        taken = torch.ops.aten.threshold_backward(_take(left, dim, target[0]), inputs - outputs, nothing)
+        _take(passed, dim, target[1]).add_(taken)
+        if offset < 1:
+            left = left.clone() if left is gradient else left
+            _take(left, dim, target[0]).sub_(taken)
+    return passed
+
+
+def _take(x: Tensor, dim: int, part: slice) -> Tensor:
+    return x.narrow(dim, part.start, part.stop - part.start)
+
+
+def max_pool(x: Tensor, stride: int = 1) -> Tensor:
+    """The 3×3 maximum with a padding of 1."""
+    if stride != 1 or min(x.shape[2:]) < 2:
+        return F.max_pool2d(x, 3, stride, 1)
+    return _largest_of_three(_largest_of_three(x, 3), 2)
+
+
+def max_pool_gradient(gradient: Tensor, x: Tensor, pooled: Tensor, stride: int = 1) -> Tensor:
+    """∂L/∂x; of equal entries the first in reading order takes the gradient, as in PyTorch."""
+    if stride != 1 or min(x.shape[2:]) < 2:
+        size, step, padding = [3, 3], [stride] * 2, [1, 1]
+        _, indices = torch.ops.aten.max_pool2d_with_indices(x, size, step, padding)
+        return torch.ops.aten.max_pool2d_with_indices_backward(gradient, x, size, step, padding, [1, 1], False, indices)
+    rows = _largest_of_three(x, 3)
+    return _to_the_largest(_to_the_largest(gradient, pooled, rows, 2), rows, x, 3)
+
+
+def _ones(x: Tensor) -> Tensor:
+    return x.new_ones(x.shape[1], 1, 3, 3)
+
+
+def _share(x: Tensor) -> Tensor:
+    """One over the number of pixels that a 3×3 window covers, ``[H, W]``."""
+    height, width = x.shape[2:]
+    sides = [torch.full((side,), 3.0, dtype=x.dtype, device=x.device) for side in (height, width)]
+    for side in sides:
+        side[0] -= 1
+        side[-1] -= 1
+    return 1 / torch.outer(*sides)
+
+
+def avg_pool(x: Tensor, stride: int = 1) -> Tensor:
+    """The 3×3 average with a padding of 1 that does not count."""
+    if stride != 1:
+        return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+    return depthwise(x, _ones(x)).mul_(_share(x))
+
+
+def avg_pool_gradient(gradient: Tensor, x: Tensor, stride: int = 1) -> Tensor:
+    """∂L/∂x; ``x`` lends its shape only."""
+    if stride != 1:
+        return torch.ops.aten.avg_pool2d_backward(
+            gradient.contiguous(memory_format=LAST), x, [3, 3], [stride] * 2, [1, 1], False, False, None
+        )
+    return depthwise(gradient * _share(gradient), _ones(x))
