@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas_core.memory import onto
 from nas_core.relaxation import Sample, probability
 from nas_core.space import OPERATIONS, Cell
 from nas_core.supernet import Supernet
@@ -81,18 +82,18 @@ class CostStatistics:
     """Running count, mean and variance of the cost per entry ``[N, E, K]``, in float64, over the batches in which it
     was observed.
 
-    Statistics of disjoint runs merge exactly (Chan et al., 1979).
+    Statistics of disjoint runs merge exactly (Chan et al., 1979). They are kept where the cost is computed, ``device``, so that
+    taking in a batch waits for nothing; :meth:`arrays` brings them to the CPU.
     """
 
-    def __init__(self, cells: int, edges: int):
+    def __init__(self, cells: int, edges: int, device: torch.device | str = "cpu"):
         shape = (cells, edges, len(OPERATIONS))
-        self.count = torch.zeros(shape, dtype=torch.float64)
-        self.mean = torch.zeros(shape, dtype=torch.float64)
-        self.squares = torch.zeros(shape, dtype=torch.float64)
+        self.count, self.mean, self.squares = (torch.zeros(shape, dtype=torch.float64, device=device) for _ in range(3))
 
     def update(self, cost_NEK: Tensor, observed_NEK: Tensor) -> None:
         """Take in one batch; entries that were not ``observed`` (bool) are left alone."""
-        cost, seen = cost_NEK.double().cpu(), observed_NEK.double()
+        device = self.mean.device
+        cost, seen = cost_NEK.to(device, torch.float64), onto(observed_NEK.double(), device)
         delta = cost - self.mean
         self.count += seen
         self.mean += seen * delta / self.count.clamp(min=1)
@@ -122,9 +123,9 @@ class CostStatistics:
     def arrays(self, prefix: str) -> dict[str, Tensor]:
         """Mean, variance and count under ``prefix``, as they are recorded."""
         return {
-            f"{prefix}_mean": self.means(),
-            f"{prefix}_variance": self.variance(),
-            f"{prefix}_count": self.count.clone(),
+            f"{prefix}_mean": self.means().cpu(),
+            f"{prefix}_variance": self.variance().cpu(),
+            f"{prefix}_count": self.count.cpu().clone(),
         }
 
 

@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from nas_core import kernels
 from nas_core.features import Gradients, Node, Parameters, Stage, stages
 from nas_core.linear import Feature, Folded, Narrowed, back, image, products, rows
+from nas_core.memory import onto
 from nas_core.space import OPERATIONS
 
 
@@ -69,13 +70,6 @@ def fold(features: list[Feature], chosen: list[Stage]) -> list[Batch]:
     return batches
 
 
-def _product(feature: Feature, folded: Folded, m: int) -> Tensor:
-    """h = V d + b of map ``m``, ``[B, P, C_out]``."""
-    matrix, offset = folded.matrix[m].to(feature.x), folded.offset[m].to(feature.x)
-    flat = torch.addmm(offset, feature.x.flatten(0, 1), matrix.t())
-    return flat.view(*feature.x.shape[:2], -1)
-
-
 class Evaluation:
     """One cell on one batch: :meth:`forward` returns its output, :meth:`backward` the gradients and the costs.
 
@@ -94,6 +88,7 @@ class Evaluation:
                 for k, weight in plan[e]
             ]
         self.nodes: list[Node | None] = []
+        self.scratch: Tensor | None = None
         self.first: dict[int, list[Batch]] = {}
         self.last: dict[int, list[Batch]] = {}
         run = [term for terms in self.terms.values() for term in terms]
@@ -129,6 +124,7 @@ class Evaluation:
                 self.nodes.append(Node(self._sum(target)))
                 if self.pooled and target in self.cell.outputs:
                     pooled[target] = rows(self.nodes[target].x).mean(1)
+        self.scratch = None
         for node in self.nodes:
             if node is not None:
                 node.forget()
@@ -178,8 +174,16 @@ class Evaluation:
             self.last[target] = fold([term.features[-1] for term in final], [term.stages[-1] for term in final])
 
     def _inner(self, term: Term, folded: Folded, m: int) -> Tensor:
-        """The rectified output of the first of two stages."""
-        return image(_product(term.features[0], folded, m).relu_(), *self.sides)
+        """The rectified output of the first of two stages: good until the next one is asked for.
+
+        It lives in one place for all terms, because a block of this size that comes and goes between blocks that stay leaves
+        a hole that the allocator does not fill again."""
+        x = term.features[0].x
+        matrix, offset = folded.matrix[m].to(x), folded.offset[m].to(x)
+        if self.scratch is None:
+            self.scratch = x.new_empty(len(x) * x.shape[1], len(matrix))
+        torch.addmm(offset, x.flatten(0, 1), matrix.t(), out=self.scratch).relu_()
+        return image(self.scratch.view(*x.shape[:2], -1), *self.sides)
 
     def _weighted(self, target: int):
         """Every (feature, matrix, offset) of weight other than 0 that enters the sum, z folded in."""
@@ -286,8 +290,7 @@ class Evaluation:
         final, inner = [term for term in terms if term.stages], []
         for batch in self.last.get(target, ()):
             members = [final[member] for member in batch.members]
-            z = torch.tensor([term.weight for term in members], dtype=torch.float64)
-            z = z.to(g_BPC.device, non_blocking=True)
+            z = onto(torch.tensor([term.weight for term in members], dtype=torch.float64), g_BPC.device)
             pairs = [_outer(g_BPC, term.features[-1]) for term in members]
             pull = batch.folded.pull(torch.stack(pairs), sums.expand(len(members), -1), z)
             for m, term in enumerate(members):

@@ -19,7 +19,7 @@ from torch import Tensor
 from nas_core.config import ALPHA_DATA, LEVELS, AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.cost import CostStatistics, Measurement, by_group, loss_and_entropy, per_cell, probe, unrolled_cost
 from nas_core.data import DataError, Split, Splits, batches, prepare, stream
-from nas_core.memory import keep_freed_memory
+from nas_core.memory import keep_freed_memory, onto
 from nas_core.relaxation import Relaxation, Sample, masked, probability
 from nas_core.supernet import Supernet
 
@@ -44,7 +44,8 @@ class _Search:
         self.config, self.seed, self.splits = config, seed, splits
         first = int(torch.randint(2**62, (), generator=stream(seed, "weights")))
         self.network = Supernet(config.network, image_channels=splits.channels, classes=splits.classes, seed=first)
-        self.network.to(device=device, memory_format=torch.channels_last)
+        self.device = torch.device(device)
+        self.network.to(device=self.device, memory_format=torch.channels_last)
         self.log_alpha = self._initial_alpha(stream(seed, "alpha")).requires_grad_()
         self.generators = {name: stream(seed, name) for name in STREAMS}
         self.theta_step = self.alpha_step = None
@@ -62,6 +63,7 @@ class _Search:
         self.records: dict[str, list[Tensor]] = {}
         self.statistics = self._statistics()
         self.statistics_done = 0
+        self.losses: list[tuple[int, Tensor]] = []
 
     def _initial_alpha(self, generator: torch.Generator) -> Tensor:
         """log α ``[G, E, K]`` in float64 on the CPU, where a step costs nothing and drawing Z needs no wait for the
@@ -75,7 +77,7 @@ class _Search:
         return alpha.initial_mean + alpha.initial_std * noise
 
     def _statistics(self) -> CostStatistics:
-        return CostStatistics(self.config.network.cells, len(self.config.network.cell.edges))
+        return CostStatistics(self.config.network.cells, len(self.config.network.cell.edges), self.device)
 
     # -- what a checkpoint holds -----------------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class _Search:
             generator.set_state(state["generators"][name])
         self.epoch, self.records = state["epoch"], state["records"]
         self.statistics_done = state["statistics_done"]
-        vars(self.statistics).update(state["statistics"])
+        vars(self.statistics).update({name: part.to(self.device) for name, part in state["statistics"].items()})
 
     # -- drawing and stepping --------------------------------------------------------------------------------------------
 
@@ -140,7 +142,8 @@ class _Search:
         statistics.update(measured.cost, per_cell(self.network, sample.active))
 
     def step_alpha(self, sample: Sample, measured: Measurement) -> None:
-        """One step of α down (∂Z/∂α)·C."""
+        """One step of α down (∂Z/∂α)·C. α is on the CPU, so this is where a search waits for the device: once a step."""
+        self.check()
         cost = by_group(self.network, measured.cost)
         self.log_alpha.grad = self.relaxation().alpha_gradient(self.masked_alpha(), sample, cost)
         if self.config.alpha.clip is not None:
@@ -161,12 +164,20 @@ class _Search:
         self.theta_step.step()
         self.theta_step.zero_grad(set_to_none=True)
 
-    def check(self, measured: Measurement, step: int, where: str = "") -> None:
-        if not torch.isfinite(measured.loss):
-            raise Diverged(
-                f"the loss is {float(measured.loss)} {where or f'at epoch {self.epoch + 1}'}, step {step + 1}; "
-                f"lower the learning rate of θ or α, or check the data"
-            )
+    def watch(self, measured: Measurement, step: int) -> None:
+        """Remember a step's loss for :meth:`check`: to look at it now would wait for the device."""
+        self.losses.append((step, measured.loss))
+
+    def check(self, where: str = "") -> None:
+        """Raise :class:`Diverged` for the first watched loss that is not finite, and forget them."""
+        watched, self.losses = self.losses, []
+        losses = torch.stack([loss for _, loss in watched]).tolist() if watched else []
+        for (step, _), loss in zip(watched, losses):
+            if not np.isfinite(loss):
+                raise Diverged(
+                    f"the loss is {loss} {where or f'at epoch {self.epoch + 1}'}, step {step + 1}; "
+                    f"lower the learning rate of θ or α, or check the data"
+                )
 
     # -- one epoch -------------------------------------------------------------------------------------------------------
 
@@ -197,12 +208,12 @@ class _Search:
         alpha_batches = self.endless(alpha_split, "alpha_order") if own_batch else None
         if config.theta:
             self.theta_step.param_groups[0]["lr"] = _cosine(config.theta, self.epoch, config.epochs)
-        seen, lost, right = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        seen, (lost, right) = 0, torch.zeros(2, dtype=torch.float64, device=self.device)
         for step, batch in enumerate(self.batches(self.splits.train, "train_order")):
             pending = None
             if moves_alpha and (own_batch or config.level == "bi"):
                 sample, measured = self.alpha_measurement(next(alpha_batches) if own_batch else batch, batch)
-                self.check(measured, step)
+                self.watch(measured, step)
                 self.observe(cost, sample, measured)
                 if config.level == "bi":
                     self.step_alpha(sample, measured)
@@ -210,7 +221,7 @@ class _Search:
                     pending = (sample, measured)
             sample = self.draw()
             measured = probe(self.network, *batch, sample, train=config.theta is not None)
-            self.check(measured, step)
+            self.watch(measured, step)
             if not moves_alpha or (config.level == "single" and not own_batch):
                 self.observe(cost, sample, measured)
                 pending = (sample, measured) if moves_alpha else None
@@ -219,8 +230,9 @@ class _Search:
             if pending:
                 self.step_alpha(*pending)
             seen += len(batch[1])
-            lost += measured.loss.double().cpu() * len(batch[1])
-            right += (measured.logits.argmax(1) == batch[1]).sum().double().cpu()
+            lost += measured.loss.double() * len(batch[1])
+            right += (measured.logits.argmax(1) == batch[1]).sum().double()
+        self.check()
         self.epoch += 1
         self.record(train_loss=lost / seen, train_accuracy=right / seen, **cost.arrays("step_cost"))
 
@@ -229,15 +241,16 @@ class _Search:
         for step, batch in enumerate(self.batches(self.splits.train, "train_order")):
             sample = self.draw()
             measured = probe(self.network, *batch, sample)
-            self.check(measured, step)
+            self.watch(measured, step)
             self.observe(self.statistics, sample, measured)
+        self.check()
         self.statistics_done += 1
 
     # -- what is recorded ------------------------------------------------------------------------------------------------
 
     def record(self, **values) -> None:
         for name, value in values.items():
-            self.records.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float64))
+            self.records.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float64, device="cpu"))
 
     def record_alpha(self) -> None:
         self.record(log_alpha=self.log_alpha.detach().clone(), probability=probability(self.masked_alpha()))
@@ -254,14 +267,15 @@ class _Search:
         ):
             sample = self.draw("evaluation")
             measured = probe(self.network, images, labels, sample)
-            self.check(measured, step, f"in the evaluation after epoch {self.epoch}")
+            self.watch(measured, step)
             self.observe(cost, sample, measured)
-            z = per_cell(self.network, sample.z)
-            edge_costs.append((z * measured.cost.double().cpu()).sum(-1) * len(labels))
+            z = onto(per_cell(self.network, sample.z), self.device)
+            edge_costs.append((z * measured.cost.double()).sum(-1) * len(labels))
             loss, entropy = loss_and_entropy(measured.logits, labels)
             losses.append(loss)
             entropies.append(entropy)
             rights.append(measured.logits.argmax(1) == labels)
+        self.check(f"in the evaluation after epoch {self.epoch}")
         loss, entropy, right = (torch.cat(values).cpu() for values in (losses, entropies, rights))
         parts = (right, ~right)
         return {
@@ -271,7 +285,7 @@ class _Search:
             "split_count": torch.stack([part.sum().double() for part in parts]),
             "split_loss": torch.stack([loss[part].mean() for part in parts]),
             "split_entropy": torch.stack([entropy[part].mean() for part in parts]),
-            "edge_cost": torch.stack(edge_costs).sum(0) / len(right),
+            "edge_cost": torch.stack(edge_costs).sum(0).cpu() / len(right),
             **cost.arrays("cost"),
         }
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_core.engine import EvaluateCell, Evaluation, Node
 from nas_core.linear import BatchNormalization
+from nas_core.memory import onto
 from nas_core.operations import FactorizedReduce, Norm, Normalization, build, stack
 from nas_core.relaxation import Sample
 from nas_core.space import NONE, OPERATIONS, Cell, minimal
@@ -216,7 +217,7 @@ class Supernet(nn.Module):
         """Z for every cell, ``[N, E, K]``, a leaf on the network's device and in its precision."""
         groups = [self.config.group(position) for position in range(self.config.cells)]
         weight = self.head.weight
-        return sample.z[groups].to(device=weight.device, dtype=weight.dtype)
+        return onto(sample.z[groups].to(weight.dtype), weight.device)
 
     @property
     def fused(self) -> bool:

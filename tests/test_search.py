@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_core import data, search
 from nas_core.config import ALPHA_DATA, LEVELS, AlphaConfig, SearchConfig, ThetaConfig
@@ -473,6 +474,32 @@ def test_a_bad_batch_of_alpha_s_stops_the_search_before_alpha_steps():
     with pytest.raises(search.Diverged, match="the loss is nan at epoch 1, step 1"):
         own.train_epoch()
     assert torch.equal(own.log_alpha, before)
+
+
+class Waits(TorchDispatchMode):
+    """How often the host reads a tensor's value, for which it would have to wait for a device."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.calls += function.name() in ("aten::_local_scalar_dense", "aten::equal", "aten::nonzero")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("batch_size", [16, 8])
+def test_training_and_statistics_with_alpha_fixed_wait_for_nothing_within_an_epoch(batch_size):
+    """However many steps an epoch has, the host reads as many values: those of the losses, together, at its end."""
+    own = started(relaxation=Uniform(), alpha=None, batch_size=batch_size)
+    for epoch in (own.train_epoch, own.statistics_epoch):
+        own.draw()
+        plan = Waits()
+        with plan:
+            own.network.plan(own.draw())
+        steps = len(list(own.batches(own.splits.train, "evaluation")))
+        with Waits() as waits:
+            epoch()
+        # Drawing and planning read what is on the CPU already.
+        assert waits.calls - steps * plan.calls <= 2
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

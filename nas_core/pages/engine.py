@@ -1,0 +1,51 @@
+"""What the page on the engine shows: that it changes no result, and the recorded benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from nas_core.cost import probe
+from nas_core.pages.checks import example
+from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas
+
+RECORDED = Path(__file__).parents[2] / "benchmarks" / "README.md"
+START, END = "<!-- results: start -->", "<!-- results: end -->"
+
+
+def differences() -> list[list[str]]:
+    """For every relaxation the largest difference between engine and modules, in float64: loss, cost, weight gradients."""
+    lines = []
+    for relaxation in (Darts(), Snas(), Dsnas(), Proxyless()):
+        network, (images, labels), log_alpha, _ = example(without=(), cells=2, seed=0)
+        sample = relaxation.sample(log_alpha, torch.Generator().manual_seed(0))
+        measured = probe(network, images, labels, sample, train=True)
+        own = _taken(network)
+        gates = network.gates(sample).requires_grad_()
+        loss = F.cross_entropy(network(images, sample, gates, twice=True), labels)
+        loss.backward()
+        pairs = [(a, b) for a, b in zip(own, _taken(network)) if a is not None and b is not None]
+        apart = (
+            measured.loss - loss.detach(),
+            measured.cost - gates.grad,
+            torch.stack([(a - b).abs().max() for a, b in pairs]),
+        )
+        lines.append([relaxation.name, *(f"{float(part.abs().max()):.0e}" for part in apart)])
+    return lines
+
+
+def _taken(network: torch.nn.Module) -> list[torch.Tensor | None]:
+    """The weight gradients, which are cleared."""
+    gradients = [parameter.grad for parameter in network.parameters()]
+    network.zero_grad(set_to_none=True)
+    return gradients
+
+
+def benchmark() -> str:
+    """The table that ``python -m benchmarks`` wrote, as Markdown."""
+    if not RECORDED.exists():
+        return "*No benchmark is recorded: run `python -m benchmarks` from the root of the repository.*"
+    text = RECORDED.read_text(encoding="utf-8")
+    return text.partition(START)[2].partition(END)[0].strip()
