@@ -12,7 +12,7 @@ from nas_core.pages.checks import example
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas
 
 RECORDED = Path(__file__).parents[2] / "benchmarks" / "README.md"
-START, END = "<!-- results: start -->", "<!-- results: end -->"
+START, END = "<!-- begin: written by python -m benchmarks -->", "<!-- end -->"
 
 
 def differences() -> list[list[str]]:
