@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 import torch
 
@@ -194,7 +195,7 @@ class Side:
         self._connection.close()
         self._process.join()
 
-    def __enter__(self) -> Side:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error) -> None:
