@@ -158,11 +158,11 @@ def _memory() -> int | None:
 
 def _write(out: Path, results: dict) -> dict:
     """Write JSON and tables; what was measured before by the same code on the same machine stays. Returns it all."""
-    merged = merge(_before(out), results)
+    merged = rounded(merge(_before(out), results))
     page = PAGE if out == RESULTS else out.with_suffix(".md")
     table = report.render(merged)
     text = report.insert(page.read_text(encoding="utf-8"), table) if out == RESULTS else table
-    out.write_text(json.dumps(rounded(merged), indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
     page.write_text(text, encoding="utf-8")
     return merged
 

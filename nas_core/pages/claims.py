@@ -278,8 +278,17 @@ def untested(claim_id: str, reason: str) -> Verdict:
     return Verdict(claim_id, NOT_TESTED, NOT_TESTED, 0, nan, nan, nan, "", reason, "", "")
 
 
+ON_THEIR_PAGE = {
+    **dict.fromkeys(("U-DARTS", "U-SNAS", "U-DSNAS", "U-Proxyless"), "04_unified_framework"),
+    **dict.fromkeys(("T1", "C1.1", "C1.2"), "05_cost_assignment"),
+    **dict.fromkeys(("N-affine", "N-IN", "S-order"), "H_normalization_and_order"),
+}
+"""Claims that need no recorded run: they are judged by what their page computes while the book is built."""
+
+
 def table(verdicts: Iterable[Verdict]) -> str:
-    """Markdown table of all claims in the paper's order; a claim without a verdict reads *not tested at this scale*."""
+    """Markdown table of all claims in the paper's order; a claim without a verdict points to the page that judges it, or
+    reads *not tested at this scale*."""
     given = {verdict.claim_id: verdict for verdict in verdicts}
     rows = [
         "| claim | what is claimed | direction, magnitude | evidence |",
@@ -291,6 +300,8 @@ def table(verdicts: Iterable[Verdict]) -> str:
         outcomes = " ".join(
             f'<span class="verdict {_css_class(word)}">{word}</span>' for word in (verdict.direction, verdict.magnitude)
         )
+        if own.id not in given and own.id in ON_THEIR_PAGE:
+            outcomes, evidence = "computed on its page", f"{{doc}}`{ON_THEIR_PAGE[own.id]}`"
         place = "beyond the paper" if own.where == "beyond" else f"Section {own.where}"
         cells = (f"**{own.id}**", f"{own.statement} ({place})", outcomes, evidence or "–")
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
