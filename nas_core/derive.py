@@ -5,6 +5,9 @@ A *wiring* is a tuple with one entry an edge: the position of its operation in :
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +44,70 @@ def darts_rule(probability_EK: np.ndarray, cell: Cell, keep: int = 2) -> Wiring:
             # An edge that has no candidate but *none* cannot be kept.
             wiring[edge] = int(best[edge]) if strength[edge] >= 0 and cell.edges[edge].operations != ("none",) else NONE
     return tuple(wiring)
+
+
+def _best(probability_EK: np.ndarray, kept_E: np.ndarray) -> Wiring:
+    """The likeliest operation other than *none* where an edge is kept and has one, else *none*."""
+    others = np.array(probability_EK, dtype=float)
+    others[:, NONE] = 0.0
+    return tuple(
+        int(row.argmax()) if keep and row.max() > 0 else NONE for row, keep in zip(others, kept_E, strict=True)
+    )
+
+
+def mass(probability_EK: np.ndarray) -> np.ndarray:
+    """``[E]``: how much of an edge is there, 1 − P(*none*)."""
+    return 1 - np.asarray(probability_EK, dtype=float)[:, NONE]
+
+
+def threshold_rule(probability_EK: np.ndarray, level: float = 0.5) -> Wiring:
+    """An edge is kept if P(*none*) is at most 1 − ``level``, whichever operation is likeliest."""
+    if not 0 < level < 1:
+        raise ValueError(f"the threshold is {level!r}; give a share between 0 and 1")
+    return _best(probability_EK, mass(probability_EK) >= level)
+
+
+def node_softmax_rule(probability_EK: np.ndarray, cell: Cell) -> Wiring:
+    """One softmax a node: the edges into it share its operations, and those with an even share or more are kept.
+
+    With log P as logits the joint softmax over all operations but *none* of a node's edges gives each edge the share
+    (1 − P(*none*)) / Σ (1 − P(*none*)). It compares edges with each other only: no node loses them all.
+    """
+    kept, masses = np.zeros(len(cell.edges), dtype=bool), mass(probability_EK)
+    for node in cell.intermediate:
+        edges = list(cell.incoming(node))
+        kept[edges] = masses[edges] >= masses[edges].mean() * (1 - TIE)
+    return _best(probability_EK, kept)
+
+
+def project(masses_E: np.ndarray, budget: float) -> np.ndarray:
+    """The point of {0 ≤ x ≤ 1, Σ x = ``budget``} closest to ``masses_E``: all are shifted alike, then clipped.
+
+    Raises ValueError for a budget that this set cannot hold."""
+    masses = np.asarray(masses_E, dtype=float)
+    if not 0 <= budget <= masses.size:
+        raise ValueError(f"the budget is {budget!r}; give a number from 0 to the {masses.size} edges")
+    # Σ clip(masses − shift) falls piecewise linearly in the shift: interpolate between its kinks.
+    kinks = np.sort(np.concatenate([masses, masses - 1]))[::-1]
+    totals = np.array([np.clip(masses - shift, 0, 1).sum() for shift in kinks])
+    return np.clip(masses - np.interp(budget, totals, kinks), 0, 1)
+
+
+def budget_rule(probability_EK: np.ndarray, cell: Cell, keep: int = 2) -> Wiring:
+    """As many edges as the rule of DARTS has room for, but spread over the whole cell: the masses are projected onto
+    that budget, and an edge is kept that gets at least half of itself."""
+    budget = sum(min(keep, len(cell.incoming(node))) for node in cell.intermediate)
+    return _best(probability_EK, project(mass(probability_EK), budget) >= 0.5 * (1 - TIE))
+
+
+RULES: dict[str, Callable[[np.ndarray, Cell], Wiring]] = {
+    "likeliest": lambda probability, cell: likeliest(probability),
+    "top 2 a node": darts_rule,
+    "softmax a node": node_softmax_rule,
+    "threshold": lambda probability, cell: threshold_rule(probability),
+    "budget": budget_rule,
+}
+"""Derivation rules by name: ``[E, K]`` and the cell → a wiring. The first is the paper's."""
 
 
 def genotype(wiring: Wiring, cell: Cell) -> tuple[tuple[int, int, str], ...]:
@@ -86,6 +153,17 @@ def shape(wiring: Wiring, cell: Cell) -> Shape:
                 width += sum(source < cell.inputs for source in live) / len(live)
     deepest = max((depth[node] for node in cell.outputs if node in depth), default=0)
     return Shape(width, deepest)
+
+
+@functools.lru_cache(maxsize=256)
+def chance_shape(kept: int, cell: Cell) -> tuple[float, float]:
+    """Mean width and mean depth over all ways to keep ``kept`` edges of a cell: what no preference would give."""
+    if not 0 <= kept <= len(cell.edges):
+        raise ValueError(f"{kept} edges cannot be kept; the {cell.name} cell has {len(cell.edges)}")
+    shapes = []
+    for chosen in itertools.combinations(range(len(cell.edges)), kept):
+        shapes.append(shape(tuple(int(edge in chosen) for edge in range(len(cell.edges))), cell))
+    return float(np.mean([own.width for own in shapes])), float(np.mean([own.depth for own in shapes]))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ exactly 0. Another method plugs in by bringing the same three functions. All ten
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas_core.space import Cell
+from nas_core.space import NONE, Cell
 
 
 @dataclass(frozen=True)
@@ -126,15 +127,19 @@ class Dsnas:
     ``gradient="corrected"`` is the paper's Σ_e log p_e. ``"reference"`` differentiates log Σ_e p_e instead, as the
     published scripts do: edge e's gradient is scaled by p_e/Σ_e p_e (which is p_e/mean(p), divided by the number of
     edges), so an edge that drew a rare operation hardly learns from it. ``clamp`` bounds the edge's reward, ±5 in those
-    scripts."""
+    scripts. ``baseline`` is the decay of a running mean of each edge's reward that a search subtracts before the score
+    function sees it: the expected gradient stays, its variance falls (the paper has none)."""
 
     gradient: str = "corrected"
     clamp: float | None = None
+    baseline: float | None = None
     name: str = "dsnas"
 
     def __post_init__(self) -> None:
         if self.gradient not in ("corrected", "reference"):
             raise ValueError(f"the DSNAS gradient {self.gradient!r} is unknown; allowed are corrected, reference")
+        if self.baseline is not None and not 0 <= self.baseline < 1:
+            raise ValueError(f"the DSNAS baseline is {self.baseline}; give a decay from 0 up to, not including, 1")
 
     def at(self, progress: float) -> Dsnas:
         return self
@@ -193,4 +198,53 @@ class Uniform:
         return torch.zeros_like(log_alpha)
 
 
-Relaxation = Darts | Snas | Dsnas | Proxyless | Uniform
+@dataclass(frozen=True)
+class EqualTraining:
+    """A control of Section 5.3: uniform sampling, but *none* is never drawn on the edges in ``edges`` while θ learns.
+
+    An intermediate edge learns only if its input is not zero. Where it follows an edge with K candidates, *none* among
+    them, that is a share 1 − 1/K of its draws; drawn from K − 1 candidates, each of its operations is trained as often
+    as one of an input edge. At the end of the search it is :class:`Uniform`, so that the cost is measured as
+    elsewhere."""
+
+    edges: tuple[int, ...] = ()
+    name: str = "equal_training"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edges", tuple(self.edges))
+
+    def at(self, progress: float) -> EqualTraining | Uniform:
+        return Uniform() if progress >= 1 else self
+
+    def sample(self, log_alpha: Tensor, generator: torch.Generator) -> Sample:
+        rest = log_alpha.clone()
+        rest[:, list(self.edges), NONE] = -math.inf
+        return Uniform().sample(rest, generator)
+
+    def alpha_gradient(self, log_alpha: Tensor, sample: Sample, cost: Tensor) -> Tensor:
+        return torch.zeros_like(log_alpha)
+
+
+@dataclass(frozen=True)
+class RandomReward:
+    """A control: DSNAS whose cost gets a random sign at every step, so that it is as large but says nothing.
+
+    The sign is a function of the cost's own digits: a repeated run repeats it."""
+
+    gradient: str = "corrected"
+    name: str = "random_reward"
+
+    def at(self, progress: float) -> RandomReward:
+        return self
+
+    def sample(self, log_alpha: Tensor, generator: torch.Generator) -> Sample:
+        return Dsnas().sample(log_alpha, generator)
+
+    def alpha_gradient(self, log_alpha: Tensor, sample: Sample, cost: Tensor) -> Tensor:
+        digest = hashlib.sha256(cost.double().cpu().contiguous().numpy().tobytes()).digest()
+        noise = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        signs = torch.randint(2, cost.shape[:2], generator=noise).to(cost.dtype)[..., None] * 2 - 1
+        return Dsnas(self.gradient).alpha_gradient(log_alpha, sample, cost * signs)
+
+
+Relaxation = Darts | Snas | Dsnas | Proxyless | Uniform | EqualTraining | RandomReward

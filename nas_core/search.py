@@ -64,6 +64,7 @@ class _Search:
         self.statistics = self._statistics()
         self.statistics_done = 0
         self.losses: list[tuple[int, Tensor]] = []
+        self.baseline = torch.zeros(self.log_alpha.shape[:2], dtype=torch.float64)
 
     def _initial_alpha(self, generator: torch.Generator) -> Tensor:
         """log α ``[G, E, K]`` in float64 on the CPU, where a step costs nothing and drawing Z needs no wait for the
@@ -98,6 +99,7 @@ class _Search:
             "records": self.records,
             "statistics": vars(self.statistics),
             "statistics_done": self.statistics_done,
+            "baseline": self.baseline,
         }
 
     def restore(self, state: dict) -> None:
@@ -116,7 +118,7 @@ class _Search:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         self.epoch, self.records = state["epoch"], state["records"]
-        self.statistics_done = state["statistics_done"]
+        self.statistics_done, self.baseline = state["statistics_done"], state["baseline"]
         vars(self.statistics).update({name: part.to(self.device) for name, part in state["statistics"].items()})
 
     # -- drawing and stepping --------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ class _Search:
     def step_alpha(self, sample: Sample, measured: Measurement) -> None:
         """One step of α down (∂Z/∂α)·C. α is on the CPU, so this is where a search waits for the device: once a step."""
         self.check()
-        cost = by_group(self.network, measured.cost)
+        cost = self.advantage(sample, by_group(self.network, measured.cost))
         self.log_alpha.grad = self.relaxation().alpha_gradient(self.masked_alpha(), sample, cost)
         if self.config.alpha.clip is not None:
             torch.nn.utils.clip_grad_norm_([self.log_alpha], self.config.alpha.clip)
@@ -153,6 +155,15 @@ class _Search:
             raise Diverged(
                 f"log α is no longer finite in epoch {self.epoch + 1}; lower α's learning rate, or check the data"
             )
+
+    def advantage(self, sample: Sample, cost: Tensor) -> Tensor:
+        """The cost less the running mean of each edge's reward, for a relaxation that asks for one."""
+        decay = getattr(self.config.relaxation, "baseline", None)
+        if decay is None:
+            return cost
+        less = cost - self.baseline[..., None]
+        self.baseline = decay * self.baseline + (1 - decay) * (sample.z * cost).sum(-1)
+        return less
 
     def step_theta(self) -> None:
         """One step of θ down the gradients that a probe left in the parameters."""

@@ -132,7 +132,6 @@ def test_figures_describe_themselves(case, fed):
         "3 draws": assignment_figures.shares(fed, assignment.PATH),
         "Slopes": assignment_figures.epsilon_lines([scaling]),
         "2 cells": assignment_figures.stacks({"all": {2: course.edge_cost.sum(-1)}}),
-        "last cell": assignment_figures.cell_costs(minimal(), [course, course], 2),
         "uniform sampling": assignment_figures.output_course([course, course], 2),
         "10 classes": assignment_figures.gaussian([0.5, 1.0], 10),
         "0 of them above zero": assignment_figures.image_costs({"untrained": fed[0]}),

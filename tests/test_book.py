@@ -27,8 +27,8 @@ CONFIG_KEYS = {
     "parse": {"myst_enable_extensions"},
     "html": {"use_multitoc_numbering", "home_page_in_navbar"},
     "sphinx": {"local_extensions", "config"},
-    "sphinx.config": {"extensions", "html_static_path", "html_css_files", "html_context", "language", "bibtex_bibfiles",
-                      "bibtex_default_style", "bibtex_reference_style", "mathjax_path", "mathjax3_config",
+    "sphinx.config": {"extensions", "html_static_path", "html_css_files", "html_js_files", "html_context", "language",
+                      "bibtex_bibfiles", "bibtex_default_style", "bibtex_reference_style", "mathjax_path", "mathjax3_config",
                       "nb_render_markdown_format", "nb_merge_streams", "myst_dmath_double_inline"},
 }  # fmt: skip
 

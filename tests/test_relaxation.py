@@ -3,7 +3,18 @@
 import pytest
 import torch
 
-from nas_core.relaxation import Darts, Dsnas, Proxyless, Sample, Snas, Uniform, masked, probability
+from nas_core.relaxation import (
+    Darts,
+    Dsnas,
+    EqualTraining,
+    Proxyless,
+    RandomReward,
+    Sample,
+    Snas,
+    Uniform,
+    masked,
+    probability,
+)
 from nas_core.space import NONE, SKIP, minimal
 
 EVERY = {
@@ -136,3 +147,35 @@ def test_the_clamp_bounds_both_signs_of_the_reward(sign):
 
 def test_uniform_draws_ignore_alpha():
     assert torch.equal(draw(Uniform(), numbers(9)).z, draw(Uniform(), numbers(10, scale=9.0)).z)
+
+
+def test_equal_training_draws_none_elsewhere_only_and_ends_as_uniform():
+    alpha = masked(numbers(11), minimal())
+    relaxation, generator = EqualTraining((4,)), torch.Generator().manual_seed(0)
+    share = torch.stack([relaxation.sample(alpha, generator).z for _ in range(2000)]).mean(0)
+    assert torch.all(share[:, 4, NONE] == 0) and torch.all(share[:, 4, 1:] > 0.1)
+    assert torch.all((share[:, :4] - 1 / 8).abs() < 0.04)
+    assert relaxation.at(0.99) is relaxation and relaxation.at(1.0) == Uniform()
+    assert torch.all(relaxation.alpha_gradient(alpha, draw(relaxation, alpha), numbers(12)) == 0)
+
+
+def test_a_random_reward_keeps_its_size_and_loses_its_sign():
+    """Over many costs each edge's gradient is that of DSNAS or its negative, about as often; the same cost, the same
+    sign."""
+    alpha, sample, control = numbers(13), hot(CHOICES), RandomReward()
+    signs = []
+    for seed in range(200):
+        cost = numbers(100 + seed)
+        own = control.alpha_gradient(alpha, sample, cost)
+        ratio = own / Dsnas().alpha_gradient(alpha, sample, cost)
+        assert torch.allclose(ratio.abs(), torch.ones_like(ratio))
+        assert torch.equal(own, control.alpha_gradient(alpha, sample, cost))
+        signs.append(ratio[..., 0])
+    signs = torch.stack(signs)
+    assert torch.all(signs.mean(0).abs() < 4.5 / 200**0.5)
+    assert torch.all(torch.corrcoef(signs.flatten(1).T).fill_diagonal_(0).abs() < 4.5 / 200**0.5), "edges apart"
+
+
+def test_a_baseline_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="baseline is 1.0; give a decay from 0"):
+        Dsnas(baseline=1.0)

@@ -1,6 +1,7 @@
 """The search: bits, resumption, the independence of its switches, what it records, and how it stops."""
 
 import dataclasses
+import itertools
 import json
 import random
 import signal
@@ -16,10 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_core import data, search
 from nas_core.config import ALPHA_DATA, LEVELS, AlphaConfig, SearchConfig, ThetaConfig
-from nas_core.cost import Measurement, loss_and_entropy, probe, unrolled_cost
+from nas_core.cost import Measurement, by_group, loss_and_entropy, probe, unrolled_cost
 from nas_core.data import DataConfig
 from nas_core.operations import Normalization
-from nas_core.relaxation import Darts, Dsnas, Proxyless, Sample, Snas, Uniform
+from nas_core.relaxation import Darts, Dsnas, Proxyless, Sample, Snas, Uniform, probability
 from nas_core.search import run
 from nas_core.space import NONE, OPERATIONS, minimal
 from nas_core.supernet import NetworkConfig, Supernet
@@ -273,6 +274,25 @@ def test_alpha_steps_are_those_of_adam_written_by_hand(clip):
         own.step_alpha(sample, measured(cost))
         values = adam(start, gradients, config)
         assert np.allclose(own.log_alpha.detach().numpy(), values, rtol=0, atol=1e-6)
+
+
+def test_a_baseline_is_the_running_mean_of_each_edge_s_reward():
+    """α's gradients are those of the score function times (reward − mean of the earlier rewards), edge by edge; and a
+    checkpoint carries the mean."""
+    alpha = AlphaConfig(clip=None)
+    config = dataclasses.replace(TINY, level="single", alpha_data="same", relaxation=Dsnas(baseline=0.5), alpha=alpha)
+    own, again = (search._Search(config, 0, "cpu", data.prepare(config.data, 0)) for _ in range(2))
+    mean = torch.zeros(1, 5, dtype=torch.float64)
+    for batch in itertools.islice(own.batches(own.splits.train, "train_order"), 3):
+        p, sample = probability(own.masked_alpha()), own.draw()
+        measured = probe(own.network, *batch, sample)
+        reward = (sample.z * by_group(own.network, measured.cost)).sum(-1)
+        own.step_alpha(sample, measured)
+        expected = (sample.z - p) * (reward - mean)[..., None]
+        assert torch.allclose(own.log_alpha.grad, expected, rtol=0, atol=1e-12)
+        mean = 0.5 * mean + 0.5 * reward
+    again.restore(own.state())
+    assert torch.allclose(again.baseline, mean) and float(mean.abs().max()) > 0
 
 
 def test_alpha_starts_where_its_configuration_says():

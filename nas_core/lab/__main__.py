@@ -18,7 +18,6 @@ from nas_core.lab.code import LabError
 from nas_core.lab.store import Job, Record, Result, State, Store, load, write_atomically
 
 _PROGRAM = "python -m nas_core.lab"
-EXPERIMENT = "search"  # what the recipes are recipes of
 COLUMNS = ("state", "experiment", "ident", "recipe", "scale", "seed", "dataset", "device", "seconds", "date")
 INDICES = 5  # columns of indices in a table; arrays have no more dimensions
 
@@ -144,15 +143,16 @@ def _state(options: argparse.Namespace, store: Store) -> int:
 def _run(options: argparse.Namespace, store: Store) -> int:
     seeds = experiments.parse_seeds(options.seeds)
     given = {"epochs": options.epochs, "images": options.images, "label_noise": options.label_noise}
+    experiment = experiments.experiment_of(options.recipe)
     try:
         config, sentence = experiments.settle(
-            options.recipe, options.scale, EXPERIMENT, store, options.dataset, **given
+            options.recipe, options.scale, experiment, store, options.dataset, **given
         )
     except ValueError as error:  # DataError, whose module is not worth importing for its name
         raise LabError(str(error)) from error
     print(sentence, flush=True)
     mode = "refresh" if sweep.mode_of() == "refresh" else "auto"  # "read" is for readers: it sends them to this command
-    jobs = [Job(EXPERIMENT, config, seed, options.recipe, options.scale) for seed in seeds]
+    jobs = [Job(experiment, config, seed, options.recipe, options.scale) for seed in seeds]
     results = sweep.obtain(
         jobs, mode=mode, workers=options.workers, store=store, minutes=options.minutes, device=options.device
     )

@@ -16,7 +16,7 @@ from nas_core.lab.code import LabError
 if TYPE_CHECKING:
     from nas_core.lab.store import Store
 
-EXPERIMENTS = {"search": "nas_core.search:run"}
+EXPERIMENTS = {"search": "nas_core.search:run", "estimators": "nas_core.estimation:run"}
 SCALES = ("tiny", "small", "paper")
 
 
@@ -25,6 +25,13 @@ def module_of(experiment: str, table: Mapping[str, str]) -> str:
     if experiment not in table:
         raise LabError(f"There is no experiment {experiment!r}; there is {', '.join(sorted(table))}.")
     return table[experiment].partition(":")[0]
+
+
+def experiment_of(recipe: str) -> str:
+    """The experiment that a recipe configures: what its attribute `experiment` says, else a search."""
+    from nas_core.lab.recipes import RECIPES  # late, as in `configure`, which also refuses an unknown name
+
+    return getattr(RECIPES.get(recipe), "experiment", "search")
 
 
 def estimate(experiment: str, config: Any, *, device: str = "cpu", table: Mapping[str, str] | None = None) -> float:

@@ -18,7 +18,10 @@ from dataclasses import dataclass, replace
 
 from nas_core.config import AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.data import DataConfig
-from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas, Uniform
+from nas_core.lab import variations
+from nas_core.lab.ablations import ABLATIONS
+from nas_core.operations import Normalization
+from nas_core.relaxation import Darts, Dsnas, Proxyless, RandomReward, Relaxation, Snas, Uniform
 from nas_core.space import Cell, darts, minimal
 from nas_core.supernet import NetworkConfig
 
@@ -136,11 +139,19 @@ def corrected_darts_bilevel_same(scale: str) -> SearchConfig:
     return _darts(scale, "bi", "same")
 
 
+LONG = {"tiny": 20, "small": 75, "paper": 150}
+"""Epochs where the paper has 150. At ``small`` α's learning rate times its steps, which bounds how far log α can travel,
+is then the paper's 23."""
+
+
 def _single(scale: str, relaxation, *, idle: str) -> SearchConfig:
-    """SNAS, DSNAS and ProxylessNAS: all training images for θ and α on the same batch, 150 epochs."""
+    """SNAS, DSNAS and ProxylessNAS: all training images for θ and α on the same batch, 150 epochs; below the paper's
+    scale on cells of half the width.
+    """
     base = _base(scale, batch_size=96, epochs=150, held_out=0.0, alpha=SINGLE_ALPHA)
+    network = base.network if scale == "paper" else replace(base.network, channels=8)
     theta = ThetaConfig(idle=idle)
-    return replace(base, relaxation=relaxation, theta=theta)
+    return replace(base, network=network, relaxation=relaxation, theta=theta, epochs=LONG[scale])
 
 
 def reference_dsnas(scale: str) -> SearchConfig:
@@ -153,6 +164,24 @@ def corrected_dsnas(scale: str) -> SearchConfig:
     return _single(scale, Dsnas(), idle="frozen")
 
 
+def _narrow_and_deep(config: SearchConfig, scale: str, cells: int, nodes: int) -> SearchConfig:
+    """Cells of many nodes where a scale has minimal ones: fewer of them, and at ``tiny`` two of three nodes."""
+    if scale == "paper":
+        return config
+    cells, nodes = (2, 3) if scale == "tiny" else (cells, nodes)
+    return replace(config, network=replace(config.network, cell=darts(nodes), cells=cells))
+
+
+def reference_dsnas_deep(scale: str) -> SearchConfig:
+    """Figs 11, 12 with the paper's cell of four nodes, in four cells at ``small``."""
+    return _narrow_and_deep(reference_dsnas(scale), scale, cells=4, nodes=4)
+
+
+def reference_snas_deep(scale: str) -> SearchConfig:
+    """Figs 1, 3 with the paper's cell of four nodes, in two cells at ``small``."""
+    return _narrow_and_deep(reference_snas(scale), scale, cells=2, nodes=4)
+
+
 def reference_snas(scale: str) -> SearchConfig:
     """Figs 1, 3: SNAS at temperature 1."""
     return _single(scale, Snas(), idle="frozen")
@@ -163,50 +192,172 @@ def corrected_proxylessnas(scale: str) -> SearchConfig:
     return _single(scale, Proxyless(), idle="frozen")
 
 
-def _statistics(scale: str, epochs: int, idle: str) -> SearchConfig:
-    """θ under uniform sampling on the minimal cell, then 50 epochs of cost with θ and α fixed."""
+def corrected_dsnas_no_decay(scale: str) -> SearchConfig:
+    """B3: the paper's gradient, and no weight decay on α."""
+    config = corrected_dsnas(scale)
+    return replace(config, alpha=replace(config.alpha, weight_decay=0.0))
+
+
+def corrected_dsnas_baseline(scale: str) -> SearchConfig:
+    """B3: the paper's gradient with a running mean of each edge's reward as its baseline."""
+    return _single(scale, Dsnas(baseline=0.9), idle="frozen")
+
+
+def corrected_random_reward(scale: str) -> SearchConfig:
+    """B7: DSNAS whose cost gets a random sign at every step."""
+    return _single(scale, RandomReward(), idle="frozen")
+
+
+PASSES = {"tiny": 8, "small": 25, "paper": 50}
+"""Epochs of cost with θ and α fixed."""
+
+
+def _statistics(
+    scale: str,
+    trained: bool,
+    idle: str,
+    network: NetworkConfig | None = None,
+    relaxation: Relaxation | None = None,
+) -> SearchConfig:
+    """θ under uniform sampling, on the minimal cell unless told otherwise, then epochs of cost with θ and α fixed."""
     base = _base(scale, batch_size=96, epochs=150, held_out=0.0, alpha=None)
-    passes = max(1, round(50 * _scale(scale).epochs))
     return replace(
         base,
-        network=NetworkConfig(),
-        relaxation=Uniform(),
-        theta=ThetaConfig(idle=idle) if epochs else None,
-        epochs=base.epochs if epochs else 0,
-        statistics_epochs=passes,
+        network=network or NetworkConfig(),
+        relaxation=relaxation or Uniform(),
+        theta=ThetaConfig(idle=idle) if trained else None,
+        epochs=LONG[scale] if trained else 0,
+        statistics_epochs=PASSES[scale],
     )
 
 
 def reference_cost_initial(scale: str) -> SearchConfig:
     """Fig 4(a): the cost at initialisation."""
-    return _statistics(scale, 0, "frozen")
+    return _statistics(scale, False, "frozen")
 
 
 def reference_cost_trained(scale: str) -> SearchConfig:
     """Figs 4(b), 7, 21: 150 epochs of θ with idle weights moving, then the cost."""
-    return _statistics(scale, 150, "moving")
+    return _statistics(scale, True, "moving")
 
 
 def corrected_cost_trained(scale: str) -> SearchConfig:
     """Fig 4(b) with weights that move only when the sample uses them."""
-    return _statistics(scale, 150, "frozen")
+    return _statistics(scale, True, "frozen")
 
 
-RECIPES: dict[str, Callable[[str], SearchConfig]] = {
-    recipe.__name__: recipe
-    for recipe in (
-        reference_darts_bilevel,
-        reference_darts_curves,
-        corrected_darts_single,
-        corrected_darts_single_held_out,
-        corrected_darts_bilevel_same,
-        reference_dsnas,
-        corrected_dsnas,
-        reference_snas,
-        corrected_proxylessnas,
-        reference_cost_initial,
-        reference_cost_trained,
-        corrected_cost_trained,
-    )
+def corrected_cost_shuffled(scale: str) -> SearchConfig:
+    """B7: Fig 4(b) on labels that say nothing."""
+    config = reference_cost_trained(scale)
+    return replace(config, data=replace(config.data, label_noise=0.99))
+
+
+def _stack(scale: str, deep: bool) -> NetworkConfig:
+    """Eight cells, minimal or (``deep``) of four nodes; ``small`` narrows them, ``tiny`` takes three of two nodes."""
+    cell = darts(4) if deep else minimal()
+    sizes = {
+        "tiny": NetworkConfig(cells=3, channels=4, cell=darts(3) if deep else minimal()),
+        "small": NetworkConfig(cells=8, channels=4 if deep else 8, cell=cell),
+        "paper": NetworkConfig(cells=8, cell=cell),
+    }
+    _scale(scale)
+    return sizes[scale]
+
+
+def reference_stack_initial(scale: str) -> SearchConfig:
+    """Fig 15(a): the cost in a stack of minimal cells at initialisation."""
+    return _statistics(scale, False, "frozen", _stack(scale, deep=False))
+
+
+def reference_stack_trained(scale: str) -> SearchConfig:
+    """Figs 15(b) and 19: the stack of minimal cells after training."""
+    return _statistics(scale, True, "moving", _stack(scale, deep=False))
+
+
+def reference_deep_stack_initial(scale: str) -> SearchConfig:
+    """Fig 16(a): the cost in a stack of cells of four nodes at initialisation."""
+    return _statistics(scale, False, "frozen", _stack(scale, deep=True))
+
+
+def reference_deep_stack_trained(scale: str) -> SearchConfig:
+    """Fig 16(b): the stack of cells of four nodes after training."""
+    return _statistics(scale, True, "moving", _stack(scale, deep=True))
+
+
+def _normalized(kind: str, affine: bool) -> NetworkConfig:
+    return NetworkConfig(normalization=Normalization(kind, affine))
+
+
+VARIANTS: dict[str, tuple[str, NetworkConfig]] = {
+    "instance_affine": ("H.1: instance normalisation with affine parameters", _normalized("instance", True)),
+    "layer_affine": ("H.1: layer normalisation with affine parameters", _normalized("layer", True)),
+    "instance": ("Fig 29: instance normalisation without affine parameters", _normalized("instance", False)),
+    "conv_relu_norm": ("Fig 30: the order convolution, ReLU, normalisation", NetworkConfig(order="conv-relu-norm")),
+    "conv_norm_relu": ("Fig 31: the order convolution, normalisation, ReLU", NetworkConfig(order="conv-norm-relu")),
 }
+"""What Appendix H changes in the minimal cell: name → words, network."""
+
+
+def _made() -> dict[str, Callable[[str], SearchConfig]]:
+    """Recipes of the tables: the settings of Section 5.3, and the variants of Appendix H before and after training."""
+
+    def recipe(name: str, words: str, build: Callable[[str], SearchConfig]) -> Callable[[str], SearchConfig]:
+        build.__name__, build.__doc__ = name, words + "."
+        return build
+
+    made = {}
+    for name, own in ABLATIONS.items():
+        idle = "moving" if name.startswith("reference") else "frozen"
+        words = f"Fig {own.figure}: {own.words}" if own.figure else f"A control of Section 5.3: {own.words}"
+        made[name] = recipe(
+            name,
+            words,
+            lambda scale, own=own, idle=idle: _statistics(
+                scale, True, idle, NetworkConfig(cell=own.cell), own.relaxation
+            ),
+        )
+    for variant, (words, network) in VARIANTS.items():
+        for trained, when in ((False, "initial"), (True, "trained")):
+            name = f"reference_{variant}_{when}"
+            made[name] = recipe(
+                name,
+                f"{words}, {'after' if trained else 'before'} training",
+                lambda scale, trained=trained, network=network: _statistics(
+                    scale, trained, "moving" if trained else "frozen", network
+                ),
+            )
+    return made
+
+
+RECIPES: dict[str, Callable[[str], SearchConfig]] = (
+    {
+        recipe.__name__: recipe
+        for recipe in (
+            reference_darts_bilevel,
+            reference_darts_curves,
+            corrected_darts_single,
+            corrected_darts_single_held_out,
+            corrected_darts_bilevel_same,
+            reference_dsnas,
+            corrected_dsnas,
+            reference_snas,
+            corrected_proxylessnas,
+            reference_cost_initial,
+            reference_cost_trained,
+            corrected_cost_trained,
+            reference_dsnas_deep,
+            reference_snas_deep,
+            corrected_dsnas_no_decay,
+            corrected_dsnas_baseline,
+            corrected_random_reward,
+            corrected_cost_shuffled,
+            reference_stack_initial,
+            reference_stack_trained,
+            reference_deep_stack_initial,
+            reference_deep_stack_trained,
+        )
+    }
+    | _made()
+    | variations.recipes(corrected_dsnas)
+)
 """Every recipe by name."""

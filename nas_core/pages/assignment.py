@@ -267,18 +267,6 @@ def balance_table(seen: theory.Trace) -> str:
     return markdown(header, rows, text=0)
 
 
-def course_table(courses: Sequence[Course], window: int) -> str:
-    """Per cell: the sum of its edges' costs in the first and in the last window of training, and the mean size of a
-    single edge's cost in the last; means over seeds with 95 % intervals."""
-    cost = np.stack([own.averaged(window).edge_cost for own in courses])
-    rows = [
-        (position + 1, *(_interval(cost[:, when, position].sum(-1)) for when in (0, -1)),
-         _interval(np.abs(cost[:, -1, position]).mean(-1)))
-        for position in range(cost.shape[2])
-    ]  # fmt: skip
-    return markdown(("cell", "Σ Z·C at first", "at the end", "mean |Z·C| of an edge at the end"), rows, text=0)
-
-
 def _signed(value: float) -> str:
     text = "0" if value == 0 else f"{value:+.6f}" if abs(value) >= 1e-4 else f"{value:+.1e}"
     return text.replace("-", "−")

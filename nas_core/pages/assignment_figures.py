@@ -172,31 +172,6 @@ def stacks(panels: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
 
 
 @style.styled
-def cell_costs(cell: Cell, courses: Sequence[Course], window: int) -> Figure:
-    """Fig 19: the mean cost of every edge of the second-last and of the last cell while θ is trained, with its sum."""
-    cost = np.stack([own.averaged(window).edge_cost for own in courses])
-    steps = window * (np.arange(cost.shape[1]) + 0.5)
-    figure = style.new_figure(3.6)
-    row = figure.subplots(1, 2)
-    spoken = []
-    for axes, position, title in zip(row, (-2, -1), ("(a) second-last cell", "(b) last cell"), strict=True):
-        for edge, pen in enumerate(style.edge_pens(cell)):
-            style.curve(axes, steps, cost[:, :, position, edge], pen)
-        total = cost[:, :, position].sum(-1)
-        style.curve(axes, steps, total, Pen(style.QUANTITY_COLOURS["cost"], width=2.4))
-        style.zero_line(axes)
-        style.tidy(axes, x="step of training", title=title)
-        spoken.append(f"{title} sum {total[:, 0].mean():+.4f} at first, {total[:, -1].mean():+.4f} at the end")
-    row[0].set_ylabel("mean cost per edge  Σ Z·C")
-    figure.legend(handles=_edge_handles(cell), loc="outside upper center", ncols=3, frameon=False)
-    figure.draw_without_rendering()
-    for axes, position in zip(row, (-2, -1), strict=True):
-        _name_edges(axes, cell, steps[-1], cost[:, -1, position].mean(0))
-    figure.set_label(f"Cost per edge while weights are trained. {'; '.join(spoken)}.")
-    return figure
-
-
-@style.styled
 def output_course(courses: Sequence[Course], window: int) -> Figure:
     """Fig 21: L, H and, in a panel of its own, C = Σ Z·C measured at the edges of the last cell, with L − H."""
     kept = [own.averaged(window) for own in courses]

@@ -1,0 +1,224 @@
+"""The experiment that compares estimators of the cost: what each gives, how sure it is, and how long it takes, at initialisation and after
+a training of θ under uniform sampling (Section 5.1).
+
+Shapes of what is recorded: T = 2 states of θ (initial, trained), R repeats, E edges, K operations. Every estimator runs R times on
+passes of its own; seconds are measured on the machine at hand, so they, unlike all else, differ from run to run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_core.conditioned import wiring
+from nas_core.config import ThetaConfig
+from nas_core.cost import probe
+from nas_core.data import DataConfig, Splits, batches, prepare, stream
+from nas_core.estimators import (
+    Conditioned,
+    Counterfactual,
+    Estimator,
+    Rows,
+    Sampled,
+    adaptive,
+    decided,
+    entries,
+    measure,
+    variance_components,
+)
+from nas_core.memory import keep_freed_memory
+from nas_core.relaxation import Uniform, masked
+from nas_core.space import OPERATIONS
+from nas_core.supernet import NetworkConfig, Supernet
+
+STATES = ("initial", "trained")
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """Everything that defines the experiment but its seed and its machine.
+
+    θ is trained for ``epochs`` between the two states. A repeat of ``conditioned`` takes ``passes`` passes over the training images, one of the
+    probes ``probe_passes``. ``rounds`` are the splits that ``conditioned`` is tried with, ``layout_batches`` the batches on which every
+    architecture is measured. ``fixed_passes`` is what a search's statistics take whatever they find."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(held_out=0.0))
+    theta: ThetaConfig = field(default_factory=ThetaConfig)
+    epochs: int = 20
+    batch_size: int = 64
+    repeats: int = 5
+    passes: int = 1
+    probe_passes: int = 5
+    rounds: tuple[int, ...] = (1, 2, 4)
+    layout_batches: int = 5
+    fixed_passes: int = 50
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rounds", tuple(self.rounds))
+        for name, least in (("epochs", 1), ("batch_size", 2), ("repeats", 2), ("passes", 1), ("probe_passes", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a whole number of at least {least}")
+        for name, least in (("layout_batches", 2), ("fixed_passes", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a whole number of at least {least}")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence is {self.confidence}; give a number between 0 and 1")
+        wiring(self.network)
+
+    def estimators(self) -> dict[str, tuple[Estimator, int]]:
+        """By the name under which it is recorded: each estimator, and the passes of a repeat."""
+        table = {"sampled": (Sampled(), self.probe_passes), "counterfactual": (Counterfactual(), self.passes)}
+        return table | {f"conditioned_{rounds}": (Conditioned(rounds), self.passes) for rounds in self.rounds}
+
+
+class _Experiment:
+    """One network, its images, and what is measured of it."""
+
+    def __init__(self, config: EstimatorConfig, seed: int, device: str, splits: Splits):
+        self.config, self.seed, self.splits = config, seed, splits
+        first = int(torch.randint(2**62, (), generator=stream(seed, "weights")))
+        self.network = Supernet(config.network, image_channels=splits.channels, classes=splits.classes, seed=first)
+        self.network.to(device=torch.device(device), memory_format=torch.channels_last)
+        self.per_pass = len(splits.train) // config.batch_size
+
+    def passes(self, count: int | None, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of equal size, as θ sees them, of so many passes over the training images (None: without end)."""
+        done = 0
+        while count is None or done < count:
+            data = self.config.data
+            yield from batches(
+                self.splits.train, self.config.batch_size, generator, augment=data.augment, drop_last=True
+            )
+            done += 1
+
+    def train(self) -> None:
+        """θ under uniform sampling, as a search trains it."""
+        theta, generator = self.config.theta, stream(self.seed, "train")
+        step = torch.optim.SGD(
+            self.network.parameters(), theta.learning_rate, momentum=theta.momentum, weight_decay=theta.weight_decay
+        )
+        shape = (self.config.network.groups, len(self.config.network.cell.edges), len(OPERATIONS))
+        flat = masked(torch.zeros(shape, dtype=torch.float64), self.config.network.cell)
+        for epoch in range(self.config.epochs):
+            share = 0.5 * (1 + math.cos(math.pi * epoch / self.config.epochs))
+            rate = theta.final_learning_rate + (theta.learning_rate - theta.final_learning_rate) * share
+            step.param_groups[0]["lr"] = rate
+            for batch in self.passes(1, generator):
+                measured = probe(self.network, *batch, Uniform().sample(flat, generator), train=True)
+                if not torch.isfinite(measured.loss):
+                    raise FloatingPointError(
+                        f"the loss is {float(measured.loss)} in epoch {epoch + 1}; lower theta's learning_rate"
+                    )
+                torch.nn.utils.clip_grad_norm_(self.network.parameters(), theta.clip)
+                step.step()
+                step.zero_grad(set_to_none=True)
+
+    def repeated(self, name: str, estimator: Estimator, passes: int) -> dict[str, np.ndarray]:
+        """An estimator, R times: mean and count of each repeat, variance of a row, seconds, and when signs were known."""
+        runs = []
+        for repeat in range(self.config.repeats):
+            generator = stream(self.seed, f"{name} {repeat}")
+            runs.append(measure(self.network, estimator, self.passes(passes, generator), generator))
+        rows = Rows(np.concatenate([run.values for run in runs]), sum(run.seconds for run in runs))
+        looks = range(self.per_pass, len(rows.values) + 1, self.per_pass)
+        return {
+            "mean": np.stack([run.mean() for run in runs]),
+            "count": np.stack([run.count() for run in runs]),
+            "variance": rows.variance(),
+            "seconds": np.array([run.seconds for run in runs]),
+            "steps": np.array([len(run.values) for run in runs]),
+            "signs": decided(rows, looks, self.config.confidence, entries(self.config.network.cell)),
+        }
+
+    def exact(self) -> dict[str, np.ndarray]:
+        """The exact table of R single batches."""
+        runs = []
+        for repeat in range(self.config.repeats):
+            generator = stream(self.seed, f"exact {repeat}")
+            one = [next(self.passes(1, generator))]
+            runs.append(measure(self.network, Conditioned(rounds=None), one, generator))
+        return {"mean": np.stack([run.mean() for run in runs]), "seconds": np.array([run.seconds for run in runs])}
+
+    def components(self) -> dict[str, np.ndarray]:
+        """Variance components of a probe and of the mean over an x₁."""
+        walk = self.passes(None, stream(self.seed, "layout"))
+        some = [next(walk) for _ in range(self.config.layout_batches)]
+        single, shared = variance_components(self.network, some)
+        return {"single": single, "shared": shared}
+
+    def adaptive(self) -> dict[str, np.ndarray]:
+        """The first split, until every sign is known or as many passes are done as are fixed elsewhere."""
+        generator = stream(self.seed, "adaptive")
+        rows, signs = adaptive(
+            self.network,
+            Conditioned(self.config.rounds[0]),
+            self.passes(self.config.fixed_passes, generator),
+            generator,
+            every=self.per_pass,
+            confidence=self.config.confidence,
+        )
+        return {
+            "mean": rows.mean(),
+            "steps": np.array(len(rows.values)),
+            "signs": signs,
+            "seconds": np.array(rows.seconds),
+        }
+
+    def parts(self) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+        """Everything that is measured of one state, by name."""
+        table = {
+            name: lambda name=name, own=own: self.repeated(name, *own) for name, own in self.config.estimators().items()
+        }
+        return table | {"exact": self.exact, "components": self.components, "adaptive": self.adaptive}
+
+
+def run(
+    config: EstimatorConfig,
+    seed: int,
+    *,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Measure with every estimator and return arrays ``<estimator>_<what>`` whose first axis is the state of θ.
+
+    It takes minutes, so ``checkpoint`` is not used: an interrupted run begins anew. The same seed gives the same bits but for the
+    seconds. Raises ``FloatingPointError`` when θ diverges and ``DataError`` when the data cannot be had."""
+    keep_freed_memory()
+    experiment = _Experiment(config, seed, device, prepare(config.data, seed, device=device))
+    parts, states = experiment.parts(), []
+    for state in STATES:
+        if state == "trained":
+            experiment.train()
+        arrays = {}
+        for name, part in parts.items():
+            arrays |= {f"{name}_{what}": value for what, value in part().items()}
+            if progress is not None:
+                progress(len(states) * len(parts) + list(parts).index(name) + 1, len(STATES) * len(parts))
+        states.append(arrays)
+    result = {name: np.stack([arrays[name] for arrays in states]) for name in states[0]}
+    return result | {"steps_per_pass": np.array(experiment.per_pass)}
+
+
+def estimate(config: EstimatorConfig, *, device: str = "cpu", steps: int = 2) -> float:
+    """About how many seconds :func:`run` takes here, from a few timed steps; the adaptive part at its longest."""
+    experiment = _Experiment(config, 0, device, prepare(config.data, 0, device=device))
+    generator, walk = stream(0, "estimate"), experiment.passes(None, stream(0, "estimate order"))
+    some = [next(walk) for _ in range(steps)]
+    seconds = {
+        name: measure(experiment.network, estimator, some, generator).seconds / steps
+        for name, (estimator, _) in config.estimators().items()
+    }
+    a_pass = experiment.per_pass
+    total = sum(a_pass * config.repeats * passes * seconds[name] for name, (_, passes) in config.estimators().items())
+    exact = measure(experiment.network, Conditioned(rounds=None), some[:1], generator).seconds
+    total += exact * (config.repeats + config.layout_batches)
+    total += a_pass * config.fixed_passes * seconds[f"conditioned_{config.rounds[0]}"]
+    return len(STATES) * total + 2 * a_pass * config.epochs * seconds["sampled"]

@@ -1,0 +1,93 @@
+"""What a sweep varies around one DSNAS search: α's speed against θ's (P1's phase diagram), and everything that P-univ
+names.
+
+A variation is data: factors on the two learning rates, and what replaces a part of the network. The search around
+which it varies is that of ``corrected_dsnas``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from nas_core.config import SearchConfig
+from nas_core.relaxation import Dsnas, Relaxation, Snas
+from nas_core.space import Cell, darts, minimal
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What differs: ``alpha`` and ``theta`` multiply the learning rates, ``epochs`` the length; None keeps the base's
+    cell and number of cells.
+    """
+
+    words: str
+    alpha: float = 1.0
+    theta: float = 1.0
+    epochs: float = 1.0
+    cell: Cell | None = None
+    cells: int | None = None
+    relaxation: Relaxation = field(default_factory=Dsnas)
+
+    def apply(self, base: SearchConfig) -> SearchConfig:
+        """The search ``base`` with this variation."""
+        network, alpha, theta = base.network, base.alpha, base.theta
+        return replace(
+            base,
+            relaxation=self.relaxation,
+            epochs=max(1, round(base.epochs * self.epochs)),
+            network=replace(network, cell=self.cell or network.cell, cells=self.cells or network.cells),
+            alpha=replace(alpha, learning_rate=round(alpha.learning_rate * self.alpha, 8)),
+            theta=replace(
+                theta,
+                learning_rate=round(theta.learning_rate * self.theta, 8),
+                final_learning_rate=round(theta.final_learning_rate * self.theta, 8),
+            ),
+        )
+
+
+ALPHA_FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+THETA_FACTORS = (0.03, 0.1, 0.3, 1.0)
+
+PHASE: dict[str, Variation] = {
+    f"corrected_phase_alpha{alpha:g}_theta{theta:g}": Variation(
+        f"learning rate of α times {alpha:g}, of θ times {theta:g}", alpha=alpha, theta=theta, cells=1, epochs=0.5
+    )
+    for theta in THETA_FACTORS
+    for alpha in ALPHA_FACTORS
+}
+"""Points of the phase diagram of P1 by the name of their recipe: one minimal cell, half the epochs, as a drop comes
+early."""
+
+UNIVERSAL: dict[str, Variation] = {
+    "corrected_universal_base": Variation("as it is", cell=minimal()),
+    "corrected_universal_alpha_slow": Variation("α's learning rate × 0.3", alpha=0.3, cell=minimal()),
+    "corrected_universal_alpha_fast": Variation("α's learning rate × 3", alpha=3.0, cell=minimal()),
+    "corrected_universal_theta_slow": Variation("θ's learning rate × 0.3", theta=0.3, cell=minimal()),
+    "corrected_universal_theta_fast": Variation("θ's learning rate × 3", theta=3.0, cell=minimal()),
+    "corrected_universal_one_cell": Variation("one cell", cells=1, cell=minimal()),
+    "corrected_universal_four_cells": Variation("four cells", cells=4, cell=minimal()),
+    "corrected_universal_three_nodes": Variation("three nodes", cell=darts(3)),
+    "corrected_universal_four_nodes": Variation("four nodes", cell=darts(4)),
+    "corrected_universal_no_skip": Variation("no skip_connect", cell=minimal().without("skip_connect")),
+    "corrected_universal_no_pooling": Variation("no pooling", cell=minimal().without(("max_pool_3x3", "avg_pool_3x3"))),
+    "corrected_universal_two_operations": Variation(
+        "none and sep_conv_3x3 only", cell=minimal().only(("none", "sep_conv_3x3"))
+    ),
+    "corrected_universal_snas": Variation("SNAS", relaxation=Snas(), cell=minimal()),
+    "corrected_universal_snas_one_cell": Variation("SNAS, one cell", relaxation=Snas(), cells=1, cell=minimal()),
+    "corrected_universal_snas_three_nodes": Variation("SNAS, three nodes", relaxation=Snas(), cell=darts(3)),
+}
+"""The settings of P-univ by the name of their recipe."""
+
+
+def recipes(base: Callable[[str], SearchConfig]) -> dict[str, Callable[[str], SearchConfig]]:
+    """One recipe for every variation, around ``base``."""
+    made = {}
+    for name, variation in (PHASE | UNIVERSAL).items():
+
+        def recipe(scale: str, variation: Variation = variation) -> SearchConfig:
+            return variation.apply(base(scale))
+
+        recipe.__name__, recipe.__doc__ = name, f"DSNAS varied: {variation.words}."
+        made[name] = recipe
+    return made

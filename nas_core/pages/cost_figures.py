@@ -1,0 +1,358 @@
+"""Figures and tables of the statistics of cost (Section 5.1): pure functions of runs of :mod:`nas_core.pages.cost_measures`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nas_core.pages import cost_measures as measures
+from nas_core.pages import style, summary
+from nas_core.pages.claims import number
+from nas_core.pages.evidence import percent, with_interval
+from nas_core.pages.style import Pen
+from nas_core.pages.tables import markdown
+from nas_core.space import NONE, OPERATIONS
+
+_TOTAL = Pen(style.QUANTITY_COLOURS["cost"], width=2.4)
+
+
+# --- one seed, as the paper has it ------------------------------------------------------------------------------------
+
+
+@style.styled
+def one_seed_map(groups: Mapping[str, Sequence], seed: int | None = None) -> Figure:
+    """Fig 4 as one seed shows it: every mean with its standard error inside the run below it, in the units of the panel.
+
+    ``seed`` defaults to the first. A frame marks an entry whose sign is opposite to that of the mean over the other seeds.
+    """
+    groups = summary.panels(groups)
+    edges = len(summary.cell_of(summary.flat(groups)[0]).edges)
+    figure = style.new_figure(len(groups) * (0.44 * edges + 0.55) + 0.9)
+    rows = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
+    spoken = []
+    for axes, (title, runs) in zip(rows, groups.items(), strict=True):
+        position = _position(runs, seed)
+        values, errors = measures.entries(runs), measures.standard_errors(runs)
+        odd = np.zeros(values.shape[1:], dtype=bool)
+        if len(runs) > 1:
+            odd = values[position] * np.delete(values, position, axis=0).mean(axis=0) < 0
+        _draw_with_errors(figure, axes, summary.cell_of(runs[0]), values[position], errors[position], odd)
+        axes.set_title(f"{title}, seed {runs[position].meta['seed']}".lstrip(", "), loc="left")
+        known = np.isfinite(values[position])
+        spoken.append(
+            f"{title + ': ' if title else ''}{(values[position][known] > 0).sum()} of {known.sum()} operations other than "
+            f"none are positive in this seed, {odd.sum()} have the sign opposite to the mean of the other seeds"
+        )
+    rows[-1].set_xticklabels([name.replace("_", "\n", 1) for name in OPERATIONS])
+    figure.set_label(f"Heat map of the cost in one seed with its standard error inside the run. {'; '.join(spoken)}.")
+    return figure
+
+
+def _position(runs: Sequence, seed: int | None) -> int:
+    seeds = [run.meta["seed"] for run in runs]
+    wanted = min(seeds) if seed is None else seed
+    if wanted not in seeds:
+        raise summary.ReadingError(f"seed {seed} is not among these runs; give one of {', '.join(map(str, seeds))}")
+    return seeds.index(wanted)
+
+
+def _draw_with_errors(figure: Figure, axes, cell, mean: np.ndarray, error: np.ndarray, odd: np.ndarray) -> None:
+    largest = float(np.nanmax(np.abs(mean))) or 1.0
+    exponent = int(np.floor(np.log10(largest)))
+    scale = 10.0**exponent
+    colours = matplotlib.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
+    limit = largest / scale
+    image = axes.imshow(
+        np.ma.masked_invalid(mean / scale), cmap=colours, norm=TwoSlopeNorm(0, -limit, limit), aspect="auto"
+    )
+    for edge, operation in zip(*np.nonzero(np.isfinite(mean)), strict=True):
+        text = f"{mean[edge, operation] / scale:.2f}\n±{error[edge, operation] / scale:.2f}".replace("-", "−")
+        dark = abs(mean[edge, operation]) > 0.6 * largest
+        axes.text(operation, edge, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
+    for edge, operation in zip(*np.nonzero(odd), strict=True):
+        frame = matplotlib.patches.Rectangle(
+            (operation - 0.46, edge - 0.44), 0.92, 0.88, fill=False, edgecolor="#111111", linewidth=1.8
+        )
+        axes.add_patch(frame)
+    names = [
+        f"{summary.edge_name(cell, edge)} {style.EDGE_SIGNS[cell.edge_class(edge)]}" for edge in range(len(cell.edges))
+    ]
+    axes.set_yticks(range(len(cell.edges)), names)
+    axes.set_xticks(range(len(OPERATIONS)))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(
+        image, ax=axes, label="cost" if exponent == 0 else f"cost in $10^{{{exponent}}}$", pad=0.015, aspect=12
+    )
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@style.styled
+def training(results: Sequence) -> Figure:
+    """Fig 7: loss, accuracy, and the cost of every edge with its sum, means over the steps of each epoch of training."""
+    cell = summary.cell_of(results[0])
+    epochs, cost = measures.edge_curves(results)
+    loss, score = (summary.stack(results, f"train_{name}") for name in ("loss", "accuracy"))
+    total = cost.sum(axis=-1)
+    figure = style.new_figure(5.6)
+    rows = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 3))
+    style.curve(rows[0], epochs, loss, Pen(style.QUANTITY_COLOURS["loss"]))
+    style.curve(rows[1], epochs, score, Pen("#222222"))
+    for edge, pen in enumerate(style.edge_pens(cell)):
+        style.curve(rows[2], epochs, cost[..., edge], pen)
+    style.curve(rows[2], epochs, total, _TOTAL)
+    style.zero_line(rows[2])
+    for axes, words in zip(rows, ("(a)  loss L (nats)", "accuracy", "(b)  cost per edge, Σ"), strict=True):
+        style.tidy(axes, y=words)
+    style.tidy(rows[2], x="epoch", y="(b)  cost per edge, Σ")
+    rows[2].set_xlim(0, epochs[-1] + 0.5)
+    handles = [
+        *style.class_handles(cell),
+        Line2D([], [], color=_TOTAL.colour, linewidth=_TOTAL.width, label="sum over edges"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    figure.draw_without_rendering()
+    ends = summary.band(cost)[0][-1]
+    names = [(ends[edge], f"e{edge}", pen.colour) for edge, pen in enumerate(style.edge_pens(cell))]
+    style.end_labels(rows[2], epochs[-1] + 0.5, [*names, (ends.sum(), "sum", _TOTAL.colour)])
+    together = (
+        np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(loss, total, strict=True)]) if len(epochs) > 2 else np.nan
+    )
+    spoken = f" Loss and sum correlate with {together:+.2f} over epochs." if np.isfinite(together) else ""
+    figure.set_label(
+        f"Loss, accuracy and cost over the epochs of training. Loss from {loss[:, 0].mean():.2f} to "
+        f"{loss[:, -1].mean():.2f}, accuracy from {score[:, 0].mean():.2f} to {score[:, -1].mean():.2f}, sum of the edges' "
+        f"costs from {total[:, 0].mean():+.2f} to {total[:, -1].mean():+.2f}.{spoken}"
+    )
+    return figure
+
+
+def _smooth(total: np.ndarray, count: np.ndarray, width: int) -> np.ndarray:
+    """Mean cost over a centred window of ``width`` epochs (axis 1), every step counting once; NaN without one."""
+    kernel = np.ones(min(width, total.shape[1]))
+
+    def windowed(values: np.ndarray) -> np.ndarray:
+        return np.apply_along_axis(np.convolve, 1, values, kernel, mode="same")
+
+    steps = windowed(count)
+    return np.where(steps > 0, windowed(total) / np.maximum(steps, 1), np.nan)
+
+
+def window(epochs: int) -> int:
+    """The width of the window of :func:`crossing_curves`: a tenth of the run, odd, so that it has a middle."""
+    return 2 * (epochs // 20) + 1
+
+
+@style.styled
+def crossing_curves(results: Sequence) -> Figure:
+    """The cost of every operation over epochs, one panel an edge, and of the sum over edges; where a panel's cost as a whole
+    crosses zero (:func:`nas_core.pages.cost_measures.crossing`), a vertical line with its interval over seeds."""
+    cell = summary.cell_of(results[0])
+    total, count = measures.step_totals(results)
+    width = window(total.shape[1])
+    epochs = np.arange(total.shape[1]) + 0.5
+    curves = _smooth(total, count, width)
+    whole = _smooth(total.sum(axis=-1), count.sum(axis=-1), width)
+    found = measures.crossings(results)
+    panels = len(cell.edges) + 1
+    rows = -(-panels // 3)
+    figure = style.new_figure(1.95 * rows + 0.9)
+    grid = figure.subplots(rows, 3, sharex=True, squeeze=False).ravel()
+    spoken = []
+    for edge, axes in enumerate(grid[: len(cell.edges)]):
+        for name in cell.edges[edge].operations:
+            if OPERATIONS.index(name) != NONE:
+                pen = Pen(style.OPERATION_COLOURS[name], width=1.3)
+                style.curve(axes, epochs, curves[:, :, edge, OPERATIONS.index(name)], pen)
+        sign = style.EDGE_SIGNS[cell.edge_class(edge)]
+        _crossing_line(axes, found.edges[:, edge])
+        style.tidy(axes, title=f"{sign} {summary.edge_name(cell, edge)}")
+        spoken.append(f"{summary.edge_name(cell, edge)} {_epoch_words(found.edges[:, edge])}")
+    last = grid[len(cell.edges)]
+    style.curve(last, epochs, whole.sum(axis=-1), _TOTAL)
+    _crossing_line(last, found.cell)
+    style.tidy(last, title="sum over edges")
+    for position, axes in enumerate(grid):
+        if position < panels:
+            style.zero_line(axes)
+            axes.tick_params(labelbottom=position + 3 >= panels)
+        else:
+            axes.set_axis_off()
+    grid[0].set_xlim(0, epochs[-1] + 0.5)
+    figure.supxlabel("epoch", fontsize=style.FONT)
+    figure.supylabel("cost", fontsize=style.FONT)
+    used = [name for name in OPERATIONS[1:] if any(name in edge.operations for edge in cell.edges)]
+    figure.legend(handles=style.operation_handles(used), loc="outside upper center", ncols=4, frameon=False)
+    figure.set_label(
+        f"Cost of each operation over epochs of training, one panel an edge. Epoch at which the edge's cost crosses zero: "
+        f"{', '.join(spoken)}; the sum over edges {_epoch_words(found.cell)}."
+    )
+    return figure
+
+
+def _crossing_line(axes, epochs: np.ndarray) -> None:
+    mean, low, high = summary.interval(epochs)
+    if np.isfinite(mean):
+        axes.axvline(mean, color="#444444", linewidth=1.2, linestyle=(0, (2, 2)), zorder=0.6)
+    if np.isfinite(low):
+        axes.axvspan(max(low, 0), high, color="#444444", alpha=0.12, linewidth=0, zorder=0.4)
+
+
+def _epoch_words(epochs: np.ndarray) -> str:
+    """``3.2 [2.1, 4.3]``, with how many seeds where some never cross, or ``never``."""
+    crossed = int(np.isfinite(epochs).sum())
+    if crossed == 0:
+        return "never"
+    mean, low, high = summary.interval(epochs)
+    bounds = f" [{low:.1f}, {high:.1f}]".replace("-", "−") if np.isfinite(low) else ""
+    return f"{mean:.1f}{bounds}" + (f" ({crossed} of {len(epochs)})" if crossed < len(epochs) else "")
+
+
+@style.styled
+def sums(groups: Mapping[str, Sequence]) -> Figure:
+    """The sum of the edges' costs over the epochs of training, and the accuracy on the images of the steps, one series an
+    experiment; epochs as a share of training, so that runs of unlike length stand beside each other."""
+    groups = summary.panels(groups)
+    longest = {len(runs[0].arrays["train_loss"]) for runs in groups.values()}
+    figure = style.new_figure(3.6)
+    left, right = figure.subplots(1, 2, sharex=True)
+    spoken = []
+    for (title, runs), (colour, line, marker) in zip(groups.items(), style.SERIES, strict=False):
+        epochs, cost = measures.edge_curves(runs)
+        x = epochs if len(longest) == 1 else epochs / len(epochs)
+        pen = Pen(colour, line, marker, label=title)
+        style.curve(left, x, cost.sum(axis=-1), pen)
+        style.curve(right, x, summary.stack(runs, "train_accuracy"), pen)
+        ends = cost.sum(axis=-1).mean(axis=0)
+        spoken.append(f"{title} from {ends[0]:+.2f} to {ends[-1]:+.2f}")
+    words = "epoch" if len(longest) == 1 else "share of training"
+    style.zero_line(left)
+    style.tidy(left, x=words, y="sum of the edges' costs")
+    style.tidy(right, x=words, y="accuracy in training")
+    right.set_ylim(0, 1)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=1, frameon=False)
+    figure.set_label(f"Sum of the edges' costs, and accuracy, over training. The sum goes {'; '.join(spoken)}.")
+    return figure
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def sign_table(results: Mapping[str, Sequence]) -> str:
+    """H1 and H2 entry by entry: how many signs are shown over seeds, before and after training."""
+    rows = []
+    for words, label, expected in (("before training", measures.INITIAL, +1), ("after training", measures.TRAINED, -1)):
+        runs = results[label]
+        found = measures.signs(measures.entries(runs))
+        rows.append(
+            [words, len(runs), "+" if expected > 0 else "−", found.total, found.shown(expected), found.shown(-expected),
+             found.open, found.means(expected)]
+        )  # fmt: skip
+    header = ["when", "n", "claimed sign", "entries", "shown", "opposite shown", "neither", "mean has the claimed sign"]
+    return markdown(header, rows, text=1)
+
+
+def one_seed_table(results: Mapping[str, Sequence]) -> str:
+    """What the picture of one seed is worth, before and after training: :class:`nas_core.pages.cost_measures.OneSeed`."""
+    rows = []
+    for words, label, expected in (("before training", measures.INITIAL, +1), ("after training", measures.TRAINED, -1)):
+        own = measures.one_seed(results[label], expected)
+        total = measures.columns(measures.entries(results[label])).shape[1]
+        rows.append(
+            [words, f"{own.fewest} to {own.most} of {total}", *(_share(value) for value in (own.opposite, own.sampling)),
+             number(own.errors)]
+        )  # fmt: skip
+    header = [
+        "when",
+        "entries with the claimed sign in a seed",
+        "signs opposite to the other seeds' mean",
+        "variance between seeds due to sampling",
+        "median size in standard errors of the run",
+    ]
+    return markdown(header, rows, text=1)
+
+
+def _share(value: float) -> str:
+    return percent(value) if np.isfinite(value) else "–"
+
+
+def crossing_table(results: Sequence) -> str:
+    """The epoch at which each operation on each edge, each edge and the sum cross zero: mean over the seeds that cross, with
+    interval, and how many of the seeds do where not all."""
+    cell = summary.cell_of(results[0])
+    found = measures.crossings(results)
+    rows = []
+    for operation, name in enumerate(OPERATIONS):
+        if operation != NONE:
+            cells = [
+                _epoch_words(found.operations[:, edge, operation]) if name in own.operations else "–"
+                for edge, own in enumerate(cell.edges)
+            ]
+            rows.append([name.replace("_", "\\_"), *cells])
+    rows.append(["all operations", *(_epoch_words(found.edges[:, edge]) for edge in range(len(cell.edges)))])
+    rows.append(["sum over edges", _epoch_words(found.cell), *[""] * (len(cell.edges) - 1)])
+    return markdown(["operation", *(summary.edge_name(cell, edge) for edge in range(len(cell.edges)))], rows, text=1)
+
+
+def comparison_table(results: Mapping[str, Sequence]) -> str:
+    """One row an experiment: mean over entries, signs shown, when the sum over edges crosses zero, accuracy at the end."""
+    rows = []
+    for label, runs in results.items():
+        values = measures.entries(runs)
+        found = measures.signs(values)
+        overall = [float(np.nanmean(run)) for run in values]
+        trained = len(runs[0].arrays.get("step_cost_mean", ())) > 0
+        score = summary.stack(runs, "accuracy")[:, -1]
+        rows.append(
+            [label, len(runs), with_interval(overall), f"{found.positive}, {found.negative}, {found.open}",
+             _epoch_words(measures.crossings(runs).cell) if trained else "–",
+             with_interval(score[:, 0]), with_interval(score[:, 1])]
+        )  # fmt: skip
+    header = ["runs", "n", "mean over entries", "entries shown +, shown −, open", "sum crosses zero at epoch"]
+    return markdown([*header, "accuracy, training", "accuracy, held out"], rows, text=1)
+
+
+# --- the paper's scale ------------------------------------------------------------------------------------------------
+
+
+def beside(
+    results: Mapping[str, Sequence],
+    at_paper: Mapping[str, Sequence],
+    labels: Sequence[str] = (measures.INITIAL, measures.TRAINED),
+) -> dict[str, list]:
+    """Runs here and those recorded at the paper's scale, by title, for the labels that are recorded there; empty if none is
+    or if the runs here are those."""
+    titles = {measures.INITIAL: "before training", measures.TRAINED: "after training"}
+    panels = {}
+    for label in labels:
+        if at_paper.get(label) and results[label][0].meta["scale"] != "paper":
+            panels |= {
+                f"{titles[label]}, {_scale_words(runs)}": list(runs) for runs in (results[label], at_paper[label])
+            }
+    return panels
+
+
+def _scale_words(runs: Sequence) -> str:
+    count = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"
+    return f"scale {runs[0].meta['scale']}, {count}"
+
+
+def paper_scale_words(results: Mapping[str, Sequence], at_paper: Mapping[str, Sequence]) -> str:
+    """A table of the runs here and at the paper's scale; where none is recorded, a sentence with what records it."""
+    if results[measures.TRAINED][0].meta["scale"] == "paper":
+        return "The runs of this page are at the paper's scale themselves."
+    panels = beside(results, at_paper)
+    if not panels:
+        commands = " and ".join(f"`{text}`" for text in measures.how_to_record("paper"))
+        return f"No run at the paper's scale is recorded yet; {commands} record one seed."
+    return (
+        f"{comparison_table(panels)}\n\nBelow, the maps of {{numref}}`paper-fig-4` at both scales, and the sum of the edges' "
+        "costs over training. A single run has no interval, so none of its values is in parentheses, and no sign of it is shown."
+    )

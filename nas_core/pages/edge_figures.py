@@ -1,0 +1,289 @@
+"""The figures of Section 5.3 and Appendix G: pure functions from results, by label of
+:data:`nas_core.pages.edge_measures.RECIPES`, to a figure.
+
+An edge keeps its colour in all of them. Lines are means over seeds, bands and bars their 95 % t-intervals. Pass what a
+function returns to :func:`nas_core.pages.style.show`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nas_core.lab.ablations import BETWEEN, DIRECT, FIRST
+from nas_core.pages import assignment_drawings as assignment
+from nas_core.pages import drawing, style, summary
+from nas_core.pages import edge_measures as measures
+from nas_core.pages.claims import number
+from nas_core.pages.style import Pen
+from nas_core.space import Cell, modified, simplified
+
+EDGES = (FIRST, DIRECT, BETWEEN)
+_TIMES = {"initial": ("#999999", "^"), "training": ("#4477aa", "s"), "end": ("#222222", "o")}
+_FED = ("#aa3377", "D")
+_LEVELS = ("sampled", "never none", "fixed")
+
+
+def _name(edge: tuple[int, int]) -> str:
+    return f"({edge[0]},{edge[1]})"
+
+
+def edge_words(cell: Cell, edge: tuple[int, int]) -> str:
+    """An edge as the paper names it, with the sign of its class."""
+    return f"{style.EDGE_SIGNS[cell.edge_class(cell.index(edge))]} {_name(edge)}"
+
+
+def _pens() -> dict[tuple[int, int], Pen]:
+    cell = simplified()
+    pens = style.edge_pens(cell)
+    return {edge: pens[cell.index(edge)] for edge in EDGES}
+
+
+def _handles() -> list[Line2D]:
+    return [
+        Line2D([], [], color=pen.colour, linestyle=pen.line, marker=pen.marker, markersize=4.5,
+               label=f"{simplified().edge_class(simplified().index(edge))} edge {_name(edge)}")
+        for edge, pen in _pens().items()
+    ]  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------------------- Fig 8
+
+
+@style.styled
+def two_cells() -> Figure:
+    """Fig 8: gradient and cost in (a) the simplified and (b) the modified cell, flowing from the output back."""
+    figure = style.new_figure(4.3)
+    grid = figure.subplots(2, 2)
+    colours = dict(zip(simplified().outputs, assignment.STRANDS, strict=False))
+    for row, cell, letter in zip(grid, (simplified(), modified()), "ab", strict=True):
+        for axes, words, absorbed in zip(row, ("gradient", "cost"), (False, True), strict=True):
+            _backward(axes, cell, colours, absorbed=absorbed)
+            axes.set_title(f"({letter}) {cell.name} cell: {words}", loc="center")
+    handles = [
+        Line2D([], [], color=colour, linewidth=1.8, label=f"through output edge ({node},3)")
+        for node, colour in colours.items()
+    ]
+    stop = Line2D([], [], color="#222222", marker="|", markersize=9, linestyle="", label="absorbed (Thm 1)")
+    figure.legend(handles=[*handles, stop], loc="outside lower center", ncols=3, frameon=False)
+    words = [f"The {cell.name} cell. {_spoken(cell)}" for cell in (simplified(), modified())]
+    figure.set_label(f"Gradient (left) and cost (right) from the output back. {' '.join(words)}")
+    return figure
+
+
+def _backward(axes: Axes, cell: Cell, colours: Mapping[int, str], *, absorbed: bool) -> None:
+    """One arrow for every output edge that hands something to an edge; a faint one where nothing arrives."""
+    places, output = drawing.positions(cell), cell.inputs + cell.nodes
+    routes = drawing._routes(cell, places)
+    every = np.concatenate([*routes.values(), np.array(list(places.values()))])
+    axes.update_datalim(np.array([every.min(0) - 0.25, every.max(0) + 0.25]))  # patches do not move the limits
+    axes.autoscale_view()
+    for node in cell.outputs:
+        assignment._back(axes, routes[node, output], colours[node])
+    for edge, own in enumerate(cell.edges):
+        path, sources = routes[own.source, own.target], assignment.reaching(cell, edge, absorbed=absorbed)
+        for rank, node in enumerate(sources):
+            beside = (rank - (len(sources) - 1) / 2) * assignment._GAP
+            assignment._back(axes, assignment._beside(path, beside), colours[node])
+        if not sources:
+            axes.plot(*assignment._visible(path).T, color="#b5b5b5", linewidth=1.2, linestyle=":")
+        if absorbed and cell.edge_class(edge) == "intermediate":
+            assignment._bar(axes, path)
+    assignment._nodes(axes, cell, places)
+
+
+def _spoken(cell: Cell) -> str:
+    parts = []
+    for words, absorbed in (("gradient", False), ("cost", True)):
+        reached = [
+            f"{_name((own.source, own.target))} from {_through(assignment.reaching(cell, edge, absorbed=absorbed))}"
+            for edge, own in enumerate(cell.edges)
+        ]
+        parts.append(f"{words.capitalize()} reaches {', '.join(reached)}.")
+    return " ".join(parts)
+
+
+def _through(nodes: Sequence[int]) -> str:
+    return " and ".join(f"output edge ({node},3)" for node in nodes) or "no output edge"
+
+
+# ------------------------------------------------------------------------------------------------------- Figs 9, 27, 28
+
+
+@style.styled
+def averages(results: Mapping[str, Sequence]) -> Figure:
+    """Figs 9(b), 27 and 28: cost of each edge over epochs, averaged over operations, one panel a setting."""
+    groups = summary.panels(results)
+    columns = min(len(groups), 3 if len(groups) % 3 == 0 else 2)
+    rows = -(-len(groups) // columns)
+    figure = style.new_figure(2.1 * rows + 0.7)
+    grid = figure.subplots(rows, columns, sharex=True, sharey="row", squeeze=False)
+    spoken = []
+    for axes, (label, runs) in zip(grid.ravel(), groups.items(), strict=True):
+        means = _draw_averages(axes, runs)
+        style.zero_line(axes)
+        style.tidy(axes, title=_title(label))
+        spoken.append(f"{label}: {_ends(means)}.")
+    for axes in grid[-1]:
+        style.tidy(axes, x="epoch", title=axes.get_title(loc="left"))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("cost, mean over\noperations")
+    figure.legend(handles=_handles(), loc="outside upper center", ncols=3, frameon=False)
+    figure.set_label(f"Cost of each edge over epochs, averaged over operations. Last epoch: {' '.join(spoken)}")
+    return figure
+
+
+def _title(label: str) -> str:
+    """Broken where a panel of a third of the width would be too narrow for it."""
+    setting = measures.SETTINGS.get(label)
+    if setting is None:
+        return label
+    words = setting.words.replace(" without", "\nwithout").replace(" with none", "\nwith none").replace(", (", ",\n(")
+    return f"{label}  {words}" if setting.figure else f"{label.partition(', ')[2]}"
+
+
+def _draw_averages(axes: Axes, runs: Sequence) -> dict[tuple[int, int], float]:
+    found, cell = measures.edge_averages(runs), summary.cell_of(runs[0])
+    epochs = np.arange(found.shape[1]) + 0.5
+    means = {}
+    for edge, pen in _pens().items():
+        values = found[..., cell.index(edge)]
+        style.curve(axes, epochs, values, pen)
+        means[edge] = float(summary.band(values)[0][-1])
+    return means
+
+
+def _ends(means: Mapping[tuple[int, int], float]) -> str:
+    return ", ".join(
+        f"{_name(edge)} {number(value) if np.isfinite(value) else 'not drawn'}" for edge, value in means.items()
+    )
+
+
+@style.styled
+def together(results: Mapping[str, Sequence]) -> Figure:
+    """Fig 9(a): the settings of :func:`averages` in one picture, and beside it what the claim is about, the difference
+    between (1,2) and (0,2) of the same operation in each epoch."""
+    groups = summary.panels(results)
+    figure = style.new_figure(3.6)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    spoken = []
+    for label, runs in groups.items():
+        means = _draw_averages(left, runs)
+        spoken.append(f"{label}: {_ends(means)}")
+    for patch in left.collections:  # eighteen bands on top of each other: fainter, each is in Fig 27
+        patch.set_alpha(0.05)
+    for line in left.lines:
+        line.set(linewidth=1.0, markersize=3)
+    style.zero_line(left)
+    style.tidy(left, x="epoch", y="cost, mean over operations", title="each edge")
+    _draw_differences(right, groups)
+    figure.legend(handles=_handles(), loc="outside upper center", ncols=3, frameon=False)
+    figure.set_label(
+        f"Cost of each edge over epochs in {len(groups)} settings; one colour an edge. Last epoch: {'; '.join(spoken)}. "
+        "Right: cost of (1,2) minus cost of (0,2)."
+    )
+    return figure
+
+
+def _draw_differences(axes: Axes, groups: Mapping[str, Sequence]) -> None:
+    """One line a setting."""
+    greys = np.linspace(0.0, 0.6, len(groups))
+    lines = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+    for (label, runs), shade, line in zip(groups.items(), greys, lines * len(groups), strict=False):
+        epochs, values = measures.difference_curve(runs)
+        style.curve(axes, epochs, values, Pen((0.48, 0.19 + 0.5 * shade, shade), line, label=label, width=1.3))
+    for patch in axes.collections:
+        patch.set_alpha(0.06)
+    style.zero_line(axes)
+    style.tidy(axes, x="epoch", y="cost (1,2) − cost (0,2)", title="same operation")
+    axes.legend(fontsize=style.SMALL, frameon=False, ncols=2, loc="best")
+
+
+# ------------------------------------------------------------------------------------------------- differences, factors
+
+
+@style.styled
+def forest(results: Mapping[str, Sequence]) -> Figure:
+    """Cost of (1,2) minus that of (0,2), same operation: one row a setting, before, over and after training."""
+    groups = summary.panels(results)
+    figure = style.new_figure(0.38 * len(groups) + 1.2)
+    axes = figure.subplots()
+    spoken = []
+    for row, (label, runs) in enumerate(groups.items()):
+        for place, (when, (colour, marker)) in enumerate(_TIMES.items()):
+            _bar(axes, row + 0.2 * (place - 1.5), measures.differences(runs, when), colour, marker)
+        _bar(axes, row + 0.3, measures.differences(runs, "end", fed=True), *_FED)
+        spoken.append(f"{label} {number(summary.interval(measures.differences(runs, 'end'))[0])}")
+    style.zero_line(axes, vertical=True)
+    style.tidy(axes, x="cost (1,2) − cost (0,2), same operation")
+    axes.set_yticks(range(len(groups)), [f"{label}  {measures.place(label)}" for label in groups])
+    axes.invert_yaxis()
+    names = [measures.WHEN_WORDS[when] for when in _TIMES] + ["at the end, fed samples"]
+    looks = [*_TIMES.values(), _FED]
+    handles = [Line2D([], [], color=c, marker=m, linestyle="", label=w) for w, (c, m) in zip(names, looks, strict=True)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    figure.set_label(
+        f"Cost of edge (1,2) minus cost of edge (0,2), one row a setting. At the end: {', '.join(spoken)}."
+    )
+    return figure
+
+
+def _bar(axes: Axes, y: float, values: np.ndarray, colour: str, marker: str) -> None:
+    mean, low, high = summary.interval(values)
+    if np.isfinite(low):
+        axes.plot([low, high], [y, y], color=colour, linewidth=1.3)
+    axes.plot([mean], [y], color=colour, marker=marker, markersize=4.5, linestyle="")
+
+
+@style.styled
+def factors(results: Mapping[str, Sequence]) -> Figure:
+    """The two factors of Appendix G crossed: difference at the end against what happens on (0,1), one line with the
+    output edge (1,3) and one without."""
+    figure = style.new_figure(3.2)
+    axes = figure.subplots()
+    spoken = []
+    for (kept, line, marker), shift in zip((("kept", "-", "o"), ("removed", "--", "s")), (-0.03, 0.03), strict=True):
+        values = np.array([measures.differences(results[measures.FACTORS[kept, own]], "end") for own in _LEVELS])
+        mean, low, high = summary.band(values.T)
+        x = np.arange(len(_LEVELS)) + shift
+        colour = "#222222" if kept == "kept" else "#aa3377"
+        axes.plot(x, mean, color=colour, linestyle=line, marker=marker, label=f"output edge (1,3) {kept}")
+        axes.vlines(x, np.nan_to_num(low, nan=mean), np.nan_to_num(high, nan=mean), color=colour, linewidth=1.3)
+        spoken.append(f"with (1,3) {kept}: {', '.join(map(number, mean))}")
+    style.zero_line(axes)
+    axes.set_xticks(range(len(_LEVELS)), [f"(0,1) {own}" for own in _LEVELS])
+    style.tidy(axes, y="cost (1,2) − cost (0,2)\nat the end")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    figure.set_label(f"Difference between (1,2) and (0,2) for (0,1) sampled, never none, fixed: {'; '.join(spoken)}.")
+    return figure
+
+
+@style.styled
+def response(results: Mapping[str, Sequence]) -> Figure:
+    """Dose and response: difference at the end against how often training reaches (1,2), relative to (0,2)."""
+    found = measures.responses(results)
+    figure = style.new_figure(3.6)
+    axes = figure.subplots()
+    for label, (lead, values) in found.items():
+        mean, low, high = summary.interval(values)
+        hollow = not measures.SETTINGS[label].figure
+        axes.plot([lead], [mean], marker="o", color="#222222", markerfacecolor="white" if hollow else "#222222",
+                  linestyle="")  # fmt: skip
+        if np.isfinite(low):
+            axes.plot([lead, lead], [low, high], color="#222222", linewidth=1.2)
+        axes.annotate(_short(label), (lead, mean), xytext=(6, 3), textcoords="offset points", fontsize=style.SMALL)
+    style.zero_line(axes)
+    style.zero_line(axes, vertical=True)
+    style.tidy(axes, x="log₂ of how often training reaches (1,2) over how often it reaches (0,2)",
+               y="cost (1,2) − cost (0,2),\nconvolutions, fed samples")  # fmt: skip
+    words = [f"{label} {number(lead)}: {number(summary.interval(v)[0])}" for label, (lead, v) in found.items()]
+    figure.set_label(f"Difference in cost against log₂ of the ratio of update shares, by setting: {'; '.join(words)}.")
+    return figure
+
+
+def _short(label: str) -> str:
+    return label.removeprefix("27, ")

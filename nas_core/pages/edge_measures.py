@@ -1,0 +1,357 @@
+"""Section 5.3 and Appendix G as numbers: what the intermediate edge costs against the input edge of the same node, what
+that depends on, and the verdicts R2, R2-ctrl and B7 (equal training).
+
+``results`` maps a label of :data:`RECIPES` to runs that differ in the seed. Letters in shapes: s seeds, X epochs, E
+edges, K operations. All costs are those of the last cell; *none* costs nothing and is left out of every average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas_core.lab.ablations import ABLATIONS, BETWEEN, CONVOLUTIONS, DIRECT, FIRST, Ablation
+from nas_core.pages import summary
+from nas_core.pages.claims import REPRODUCED, Verdict, untested
+from nas_core.pages.evidence import (
+    FEW,
+    SOME,
+    CannotTell,
+    Results,
+    combine,
+    grade,
+    paired,
+    percent,
+    sign,
+    verdict,
+    with_interval,
+)
+from nas_core.space import NONE, OPERATIONS, Cell
+from nas_core.updates import fed_shares, update_shares
+
+NEVER_NONE = "27, (0,1) never none"
+FIRST_FIXED = "27, (0,1) fixed"
+EQUAL = "27, equal training"
+_CONTROLS = {
+    "corrected_simplified_no_none": NEVER_NONE,
+    "corrected_simplified_fixed": FIRST_FIXED,
+    "corrected_equal_training": EQUAL,
+}
+
+RECIPES = {own.figure or _CONTROLS[name]: name for name, own in ABLATIONS.items()}
+"""The recipe behind every label; a setting of the paper is labelled by its figure."""
+
+SETTINGS: dict[str, Ablation] = {label: ABLATIONS[name] for label, name in RECIPES.items()}
+"""The setting behind every label."""
+
+SIMPLIFIED = tuple(label for label in SETTINGS if label.startswith("27") and "," not in label)
+MODIFIED = tuple(label for label in SETTINGS if label.startswith("28"))
+FROZEN, MOVING = "minimal cell, idle weights frozen", "minimal cell, idle weights moving"
+IDLE = {MOVING: "reference_cost_trained", FROZEN: "corrected_cost_trained"}
+"""The minimal cell twice: what the weights that a sample does not use go on doing is all that differs."""
+
+FACTORS = {
+    ("kept", "sampled"): "27a",
+    ("kept", "never none"): NEVER_NONE,
+    ("kept", "fixed"): FIRST_FIXED,
+    ("removed", "sampled"): "28a",
+    ("removed", "never none"): "28b",
+    ("removed", "fixed"): "28c",
+}
+"""The paper's two factors crossed: output edge (1,3), what happens on (0,1) → label."""
+
+WHEN = ("initial", "training", "end")
+WHEN_WORDS = {
+    "initial": "before training",
+    "training": "over training",
+    "end": "at the end",
+}
+
+
+def place(label: str) -> str:
+    """What is sampled in a setting, in words; a label of none is its own words."""
+    return SETTINGS[label].words if label in SETTINGS else label
+
+
+def idle_words(label: str) -> str:
+    """What the weights that a sample leaves out do in the recipe behind a label."""
+    return "move" if RECIPES[label].startswith("reference") else "stand still"
+
+
+# ------------------------------------------------------------------------------------------------------------- readings
+
+
+def costs(runs: Sequence, when: str) -> np.ndarray:
+    """``[s, E, K]``: the mean cost of every operation while it was drawn, NaN where it never was, and for *none*.
+
+    ``when`` is ``"end"`` (the passes with θ fixed after training), ``"training"`` (all its steps) or ``"initial"`` (the
+    evaluation before training, training and test images together: nobody is trained on either yet)."""
+    summary.choose("when", when, WHEN)
+    if when == "end":
+        if runs[0].arrays["statistics_mean"].shape[0] == 0:
+            raise CannotTell("These runs have no passes with θ fixed after training (statistics_epochs = 0).")
+        found = summary.stack(runs, "statistics_mean")[:, -1]
+    elif when == "training":
+        found = _pooled(*(summary.stack(runs, f"step_cost_{name}")[:, :, -1] for name in ("mean", "count")))
+    else:
+        found = _pooled(*(summary.stack(runs, f"cost_{name}")[:, 0, :, -1] for name in ("mean", "count")))
+    found = found.copy()
+    found[..., NONE] = np.nan
+    return found
+
+
+def _pooled(mean: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Means over disjoint sets of batches (axis 1) as one mean over all of them."""
+    seen = np.where(np.isfinite(mean), count, 0)
+    total = seen.sum(axis=1)
+    return np.where(total > 0, (seen * np.nan_to_num(mean)).sum(axis=1) / np.maximum(total, 1), np.nan)
+
+
+def mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The mean without the NaN entries; NaN where there is no other."""
+    count = np.isfinite(values).sum(axis=axis)
+    return np.where(count > 0, np.nansum(values, axis=axis) / np.maximum(count, 1), np.nan)
+
+
+def edge_averages(runs: Sequence) -> np.ndarray:
+    """``[s, X, E]``: each epoch's mean over the operations of an edge of their costs, as Figs 9, 27 and 28 show it."""
+    found = summary.stack(runs, "step_cost_mean")[:, :, -1].copy()
+    found[..., NONE] = np.nan
+    return mean(found)
+
+
+def rivals(cell: Cell) -> tuple[list[int], list[int]]:
+    """The intermediate edges, and the input edges that enter the same nodes."""
+    kinds = [cell.edge_class(edge) for edge in range(len(cell.edges))]
+    inner = [edge for edge, kind in enumerate(kinds) if kind == "intermediate"]
+    nodes = {cell.edges[edge].target for edge in inner}
+    return inner, [e for e, kind in enumerate(kinds) if kind == "input" and cell.edges[e].target in nodes]
+
+
+def differences(runs: Sequence, when: str, *, fed: bool = False, only: Sequence[str] = OPERATIONS) -> np.ndarray:
+    """``[s]``: cost of an intermediate edge minus that of the input edge of the same node, operation by operation.
+
+    The mean is over those operations among ``only`` that both edges have and drew. With ``fed`` an edge's mean cost is
+    divided by the share of samples in which its source is fed: in the others it costs nothing, which dilutes the mean
+    and has nothing to do with training."""
+    cell = summary.cell_of(runs[0])
+    found = costs(runs, when)
+    if fed:
+        found = found / fed_shares(cell)[:, None]
+    return mean(_apart(found, cell)[:, [OPERATIONS.index(name) for name in only]])
+
+
+def _apart(found: np.ndarray, cell: Cell) -> np.ndarray:
+    """``[..., E, K] -> [..., K]``: intermediate edges minus input edges, NaN where either lacks the operation."""
+    inner, outer = rivals(cell)
+    if not inner or not outer:
+        raise CannotTell(f"The {cell.name} cell has no node that both classes of edges enter.")
+    return mean(found[..., inner, :], axis=-2) - mean(found[..., outer, :], axis=-2)
+
+
+def difference_curve(runs: Sequence, points: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs ``[X]`` and ``[s, X]``: :func:`differences` over training in at most ``points`` stretches of equal length.
+
+    An epoch of a small data set draws each operation a few times only, so that its own difference is mostly noise."""
+    mean, count = (summary.stack(runs, f"step_cost_{name}")[:, :, -1] for name in ("mean", "count"))
+    length = -(-mean.shape[1] // points)
+    starts = range(0, mean.shape[1], length)
+    found = np.stack([_pooled(*(own[:, start : start + length] for own in (mean, count))) for start in starts], axis=1)
+    found[..., NONE] = np.nan
+    middles = np.array([(start + min(start + length, mean.shape[1])) / 2 for start in starts])
+    return middles, mean(_apart(found, summary.cell_of(runs[0])))
+
+
+def training_cell(setting: Ablation) -> Cell:
+    """The cell whose uniform samples are those that θ learns from in this setting."""
+    cell = setting.cell
+    for edge in getattr(setting.relaxation, "edges", ()):
+        cell = cell.without("none", edge)
+    return cell
+
+
+@dataclass(frozen=True)
+class Dose:
+    """How often training reaches the two edges of node 2: the mean share of samples that train one of their common
+    convolutions, on (1,2) and on (0,2), and how many different inputs (1,2) learns from. The shares are NaN where they
+    have no convolution in common."""
+
+    between: float
+    direct: float
+    inputs: int
+
+    @property
+    def lead(self) -> float:
+        """log₂ of the ratio: below 0 where (1,2) lags."""
+        return float(np.log2(self.between / self.direct))
+
+
+def dose(setting: Ablation) -> Dose:
+    """The dose of one setting, by enumeration."""
+    cell = training_cell(setting)
+    first, direct, between = (cell.index(edge) for edge in (FIRST, DIRECT, BETWEEN))
+    common = [
+        OPERATIONS.index(name)
+        for name in CONVOLUTIONS
+        if all(name in cell.edges[edge].operations for edge in (direct, between))
+    ]
+    shares = update_shares(cell)[:, common]
+    means = shares.mean(axis=1) if common else np.full(len(shares), np.nan)
+    inputs = sum(name != "none" for name in cell.edges[first].operations)
+    return Dose(float(means[between]), float(means[direct]), inputs)
+
+
+# --------------------------------------------------------------------------------------------------------------- tests
+
+
+def factorial(results: Results) -> dict[str, np.ndarray]:
+    """``[s]`` per effect, paired by seed: the paper's two factors on the difference at the end.
+
+    A main effect is the mean over the levels of the other factor. The interaction says how much more fixing (0,1) does
+    once the output edge is gone."""
+    groups = paired(results, *FACTORS.values())
+    table = {place: differences(runs, "end") for place, runs in zip(FACTORS, groups, strict=True)}
+    levels = ("sampled", "never none", "fixed")
+    change = {(edge, level): table[edge, level] - table[edge, "sampled"] for edge, level in FACTORS}
+    return {
+        "output edge (1,3) removed": _over((table["removed", own] - table["kept", own]) for own in levels),
+        "(0,1) never none instead of sampled": _over(change[edge, "never none"] for edge in ("kept", "removed")),
+        "(0,1) fixed instead of sampled": _over(change[edge, "fixed"] for edge in ("kept", "removed")),
+        "interaction of fixing and removing": change["removed", "fixed"] - change["kept", "fixed"],
+    }
+
+
+def _over(values) -> np.ndarray:
+    return np.mean(list(values), axis=0)
+
+
+def responses(results: Mapping[str, Sequence]) -> dict[str, tuple[float, np.ndarray]]:
+    """Per setting with convolutions on both edges: its dose (:attr:`Dose.lead`), and ``[s]`` the difference at the end
+    over these convolutions, fed samples only; of the simplified cell alone, where nothing else about node 2 changes."""
+    found = {}
+    for label in (own for own in SETTINGS if results.get(own) and SETTINGS[own].has_output_edge):
+        runs, own = results[label], dose(SETTINGS[label])
+        if np.isfinite(own.lead):
+            found[label] = (own.lead, differences(runs, "end", fed=True, only=CONVOLUTIONS))
+    return found
+
+
+def slopes(results: Mapping[str, Sequence], without: Sequence[str] = ()) -> np.ndarray:
+    """``[s]``: the least-squares slope of difference on dose over settings, seed by seed.
+
+    The paper's conjecture expects it to be negative: the more (1,2) lags, the more it costs."""
+    labels = [label for label in responses(results) if label not in without]
+    kept = dict(zip(labels, paired(results, *labels), strict=True))
+    leads, values = zip(*responses(kept).values(), strict=True)
+    centred = np.array(leads) - np.mean(leads)
+    if not centred.any():
+        raise CannotTell("These settings train both edges equally often, so there is no dose to respond to.")
+    return centred @ np.array(values) / (centred**2).sum()
+
+
+# -------------------------------------------------------------------------------------------------------------- verdicts
+
+
+def costlier(results: Results) -> Verdict:
+    """R2: in each setting of Fig 27, (1,2) costs more than (0,2), same operation, paired by seed. Direction: at the end,
+    with θ fixed. Magnitude: also over training, in all six settings (fully) or at least half (partly)."""
+    groups = dict(zip(SIMPLIFIED, paired(results, *SIMPLIFIED), strict=True))
+    end, training = ({label: differences(runs, when) for label, runs in groups.items()} for when in ("end", "training"))
+    shown = {label: sign(values, +1) for label, values in end.items()}
+    before = [sign(values, +1) == REPRODUCED for values in training.values()]
+    direction = combine(list(shown.values()))
+    magnitude = grade(direction, all(before), 2 * sum(before) >= len(before))
+    those = [label for label, outcome in shown.items() if outcome == REPRODUCED]
+    opposite = [label for label, values in end.items() if sign(values, -1) == REPRODUCED]
+    sentence = (
+        f"Edge (1,2) is shown to cost more than edge (0,2) at the end in {len(those)} of {len(end)} settings"
+        f"{_named(those)} and less in {len(opposite)}{_named(opposite)}; over training it is shown to cost more in "
+        f"{sum(before)}. The number is the mean difference at the end over the settings."
+    )
+    runs = [run for group in groups.values() for run in group]
+    return verdict("R2", runs, _over(end.values()), "", direction, magnitude, sentence)
+
+
+def _named(labels: Sequence[str]) -> str:
+    return f" ({', '.join(labels)})" if labels else ""
+
+
+def reversed_order(results: Results) -> Verdict:
+    """R2-ctrl: (1,2) costs less than (0,2) in Figs 28c and 28d. Magnitude: in 28a and 28b, with (0,1) sampled, it still
+    costs more, so that both factors are needed; in both (fully) or in one (partly)."""
+    groups = dict(zip(MODIFIED, paired(results, *MODIFIED), strict=True))
+    apart = {label: differences(runs, "end") for label, runs in groups.items()}
+    parts = {label: sign(values, -1 if label in ("28c", "28d") else +1) for label, values in apart.items()}
+    direction = combine([parts["28c"], parts["28d"]])
+    kept = [parts[label] == REPRODUCED for label in ("28a", "28b")]
+    magnitude = grade(direction, all(kept), any(kept))
+    words = ", ".join(f"{label} {with_interval(values)}" for label, values in apart.items())
+    sentence = (
+        f"Cost of (1,2) minus that of (0,2) at the end, without the output edge: {words}. The paper has it positive in "
+        "28a and 28b, negative in 28c and 28d. The number is the mean of 28c and 28d."
+    )
+    runs = [run for group in groups.values() for run in group]
+    number = _over(apart[label] for label in ("28c", "28d"))
+    return verdict("R2-ctrl", runs, number, "", direction, magnitude, sentence)
+
+
+def equal_training(results: Results) -> Verdict:
+    """B7, the part on equal training: where (1,2) is trained as often as (0,2), it costs less above it than in Fig 27a,
+    paired by seed. Magnitude: what is left is (nearly) nothing, or less than half."""
+    equal, usual = paired(results, EQUAL, "27a")
+    left, before = differences(equal, "end"), differences(usual, "end")
+    change = left - before
+    direction = sign(change, -1)
+    rest = summary.interval(left)
+    size = summary.interval(before)[0]
+    magnitude = grade(direction, rest[2] <= FEW * size, rest[0] <= SOME * size)
+    share = f", {percent(rest[0] / size)} of it" if size > 0 else ""
+    sentence = (
+        f"The difference between (1,2) and (0,2) at the end is {with_interval(before)} under uniform sampling and "
+        f"{with_interval(left)} when both are trained equally often{share}. The number is the paired change. Idle weights "
+        "stand still in the latter and move in the former."
+    )
+    return verdict("B7", [*equal, *usual], change, "", direction, magnitude, sentence)
+
+
+def initial(results: Results) -> np.ndarray:
+    """``[s]``: the difference before training, where no edge can lag yet, averaged over the settings of Fig 27."""
+    groups = paired(results, *(label for label in SIMPLIFIED if results.get(label)))
+    return _over(differences(runs, "initial") for runs in groups)
+
+
+def predictions(results: Results) -> list[tuple[str, np.ndarray, int]]:
+    """What the paper's conjecture, that (1,2) costs more because it is trained less, says of these runs: in words, the
+    quantity ``[s]``, and its expected sign; 0 where it expects none at all.
+
+    All differences are at the end and on fed samples, unless said otherwise. What is not recorded is left out."""
+    own = {label: differences(runs, "end", fed=True) for label, runs in results.items() if label in SETTINGS}
+    said = [("before training there is no difference (mean over the settings of Fig 27)", initial(results), 0)]
+    if "27b" in own:
+        said.append(("27b: operations without weights cannot lag, so no difference", own["27b"], 0))
+    for label in (EQUAL, NEVER_NONE, FIRST_FIXED):
+        if label in own:
+            said.append((f"{label}: equally often trained, so no difference", own[label], 0))
+    for label, words in ((EQUAL, "equal training lowers the difference of 27a"),
+                         ("27c", "27c trains (1,2) more often than (0,2), and lowers the difference of 27a")):  # fmt: skip
+        if label in own and "27a" in own:
+            groups = paired(results, label, "27a")
+            said.append((words, np.subtract(*(differences(runs, "end", fed=True) for runs in groups)), -1))
+    if len(responses(results)) > 2:
+        said.append(("over settings the difference falls with the ratio of updates (slope)", slopes(results), -1))
+    return said
+
+
+MEASURES = {"R2": costlier, "R2-ctrl": reversed_order, "B7": equal_training}
+"""The measures of this module, by claim."""
+
+
+def judge(claim_id: str, results: Results) -> Verdict:
+    """The verdict of these runs on a claim of this section; *not tested at this scale*, with the reason, where they
+    cannot tell."""
+    try:
+        return MEASURES[claim_id](results)
+    except CannotTell as reason:
+        return untested(claim_id, str(reason))

@@ -1,0 +1,150 @@
+"""Tables of Section 5.3 and Appendix G in Markdown, and the one experiment that their pages make themselves: the exact
+costs of untrained cells.
+
+What is compared, and when, says :mod:`nas_core.pages.edge_measures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from nas_core.cost import exact_cost
+from nas_core.lab.ablations import BETWEEN, DIRECT, FIRST
+from nas_core.pages import edge_measures as measures
+from nas_core.pages import enumeration, summary
+from nas_core.pages.claims import REPRODUCED
+from nas_core.pages.edge_measures import WHEN, WHEN_WORDS, differences
+from nas_core.pages.evidence import FEWEST_SEEDS, CannotTell, Results, paired, sign, with_interval
+from nas_core.pages.tables import markdown
+from nas_core.relaxation import masked
+from nas_core.space import NONE, OPERATIONS, simplified
+from nas_core.updates import fed_shares
+
+
+def difference_table(results: Mapping[str, Sequence]) -> str:
+    """One row a setting: cost of (1,2) minus that of (0,2), same operation, at every time, and on fed samples alone."""
+    rows = []
+    for label, runs in results.items():
+        own = [with_interval(differences(runs, when)) for when in WHEN]
+        rows.append([label, measures.place(label), len(runs), *own, with_interval(differences(runs, "end", fed=True))])
+    header = ("setting", "what is sampled", "n", *(WHEN_WORDS[when] for when in WHEN), "at the end, fed samples")
+    return markdown(header, rows, text=2)
+
+
+def cost_table(results: Mapping[str, Sequence]) -> str:
+    """One row a setting: each edge's cost at the end, averaged over its operations, and how often (1,2) is the
+    highest and the lowest of the three."""
+    rows = []
+    for label, runs in results.items():
+        found = measures.mean(measures.costs(runs, "end"))
+        cell = summary.cell_of(runs[0])
+        order = [cell.index(edge) for edge in (FIRST, DIRECT, BETWEEN)]
+        top, bottom = (int((choose(found, axis=1) == order[-1]).sum()) for choose in (np.argmax, np.argmin))
+        rows.append([label, *(with_interval(found[:, edge]) for edge in order), f"{top} of {len(runs)}",
+                     f"{bottom} of {len(runs)}"])  # fmt: skip
+    return markdown(("setting", "(0,1)", "(0,2)", "(1,2)", "(1,2) highest", "(1,2) lowest"), rows, text=1)
+
+
+def dose_table(labels: Sequence[str]) -> str:
+    """One row a setting: how often training reaches a convolution of (1,2) and of (0,2), exactly."""
+    rows = []
+    for label in labels:
+        own, idle = measures.dose(measures.SETTINGS[label]), measures.idle_words(label)
+        shares = [f"{100 * share:.1f} %" for share in (own.between, own.direct)]
+        shares = ["no convolution"] * 2 + ["–"] if np.isnan(own.between) else [*shares, f"{2**own.lead:.2f}"]
+        rows.append([label, measures.SETTINGS[label].words, *shares, own.inputs, idle])
+    header = (
+        "setting",
+        "what is sampled",
+        "(1,2) trained",
+        "(0,2) trained",
+        "ratio",
+        "inputs of (1,2)",
+        "idle weights",
+    )
+    return markdown(header, rows, text=2)
+
+
+def factor_table(results: Results) -> str:
+    """The effects of :func:`factorial` with their intervals."""
+    rows = [[words, len(values), with_interval(values)] for words, values in measures.factorial(results).items()]
+    return markdown(("effect on cost(1,2) − cost(0,2)", "n", "change"), rows, text=1)
+
+
+def control_table(results: Results) -> str:
+    """Settings that train both edges equally often, each against Fig 27a, paired by seed."""
+    rows = []
+    for label in (measures.EQUAL, measures.NEVER_NONE, measures.FIRST_FIXED):
+        own, usual = paired(results, label, "27a")
+        left, before = (differences(runs, "end", fed=True) for runs in (own, usual))
+        rows.append([label, len(own), with_interval(left), with_interval(left - before), measures.idle_words(label)])
+    header = ("setting", "n", "cost(1,2) − cost(0,2), fed samples", "change against 27a", "idle weights")
+    return markdown(header, rows, text=1)
+
+
+def _outcome(values: np.ndarray, expected: int) -> str:
+    """What an interval says of a predicted sign, or of a predicted absence."""
+    if np.isfinite(values).sum() < FEWEST_SEEDS:
+        return "too few seeds"
+    above, below = (sign(values, way) == REPRODUCED for way in (+1, -1))
+    if expected == 0:
+        return "contradicted" if above or below else "compatible: the interval includes 0"
+    return "as predicted" if (above if expected > 0 else below) else "contradicted" if above or below else "not shown"
+
+
+def prediction_table(results: Results) -> str:
+    """The conjecture's measures.predictions, what was measured, and whether they agree."""
+    rows = [
+        [words, with_interval(values), _outcome(values, expected)]
+        for words, values, expected in measures.predictions(results)
+    ]
+    return markdown(("the conjecture predicts", "measured", "outcome"), rows, text=1)
+
+
+def idle_table(results: Results) -> str:
+    """The minimal cell with idle weights moving and standing still: what that choice alone does to the difference."""
+    moving, frozen = (differences(runs, "end") for runs in paired(results, measures.MOVING, measures.FROZEN))
+    rows = [[label, len(values), with_interval(values)]
+            for label, values in ((measures.MOVING, moving), (measures.FROZEN, frozen), ("moving minus still", moving - frozen))]  # fmt: skip
+    return markdown(("runs", "n", "intermediate − input, same node"), rows, text=1)
+
+
+def slope_sentence(results: Results) -> str:
+    """The slope of :func:`nas_core.pages.edge_measures.slopes` with and without the setting of the largest lag."""
+    try:
+        every, rest = (measures.slopes(results, without) for without in ((), ("27f",)))
+    except CannotTell as reason:
+        return str(reason)
+    return f"{with_interval(rest)}, against {with_interval(every)} with it (n = {len(rest)})."
+
+
+# ------------------------------------------------------------------------------------------- before training, exactly
+
+
+def exact_initial(seeds: Iterable[int]) -> np.ndarray:
+    """``[s, E, K]``: expected costs in untrained simplified cells of four candidates, over *all* their architectures on
+    one batch of digits, divided by the share in which an edge's source is fed; NaN for *none* and what is no candidate.
+    """
+    found = []
+    for seed in seeds:
+        case = enumeration.small(seed)
+        uniform = masked(torch.zeros_like(case.log_alpha), case.cell)
+        cost = exact_cost(case.network, case.images, case.labels, uniform).conditional[0].numpy()
+        cost = np.where(case.cell.mask(), cost / fed_shares(case.cell)[:, None], np.nan)
+        cost[:, NONE] = np.nan
+        found.append(cost)
+    return np.stack(found)
+
+
+def exact_table(costs_sEK: np.ndarray) -> str:
+    """Costs of both edges into node 2 before training, and their difference, operation by operation and on average."""
+    names = [name for name in enumeration.CANDIDATES if name != "none"]
+    own = costs_sEK[..., [OPERATIONS.index(name) for name in names]]
+    outer, inner = (own[:, simplified().index(edge)] for edge in (DIRECT, BETWEEN))
+    columns = [*zip(names, outer.T, inner.T, strict=True), ("mean of these", outer.mean(1), inner.mean(1))]
+    rows = [[name, len(own), *(with_interval(v) for v in (a, b, b - a))] for name, a, b in columns]
+    header = ("operation", "initialisations", "cost on (0,2)", "cost on (1,2), fed samples", "difference")
+    return markdown(header, rows, text=1)

@@ -1,0 +1,174 @@
+"""Figures of Section 3 and Appendix A that are not in :mod:`nas_core.pages.figures`: which edges are alive when, width
+and depth over epochs, recovery against the cost's crossing, and cells under every derivation rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nas_core.derive import RULES
+from nas_core.pages import drawing, style, summary
+from nas_core.pages.evolution_measures import Fate, edge_fates, lag
+from nas_core.pages.evolution_patterns import alive, shapes
+from nas_core.pages.style import Pen
+from nas_core.space import OPERATIONS
+
+_LABEL_COLOURS = ("#222222", "#aa3377", "#228833", "#4477aa", "#bb8800", "#882255", "#44aa99", "#999933")
+
+
+@style.styled
+def alive_map(results: Sequence | Mapping[str, Sequence]) -> Figure:
+    """P1 and P2 at a glance: one row an edge, epochs to the right, in how many of the seeds the edge is alive as shade;
+    one panel a framework."""
+    groups = summary.panels(results)
+    columns = min(3, len(groups))
+    rows = -(-len(groups) // columns)
+    edges = max(len(summary.cell_of(runs[0]).edges) for runs in groups.values())
+    figure = style.new_figure(rows * (0.17 * edges + 0.75) + 0.4)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    spoken, image = [], None
+    for place, (axes, (title, runs)) in enumerate(zip(grid, groups.items(), strict=False)):
+        cell, share = summary.cell_of(runs[0]), alive(runs).mean(axis=0)
+        last = share.shape[0] - 1
+        extent = (-0.5, last + 0.5, len(cell.edges) - 0.5, -0.5)
+        image = axes.imshow(
+            share.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest", extent=extent
+        )
+        names = [f"{style.EDGE_SIGNS[cell.edge_class(edge)]} e{edge}" for edge in range(len(cell.edges))]
+        axes.set_yticks(range(len(cell.edges)), names)
+        style.tidy(axes, x="epoch" if place + columns >= len(groups) else "", title=f"{title} (n = {len(runs)})")
+        axes.tick_params(length=0)
+        lowest = int(share.sum(axis=1).argmin())
+        spoken.append(
+            f"{title or 'runs'}: of {len(cell.edges)} edges {share[0].sum():.1f} alive at first, {share[lowest].sum():.1f} "
+            f"at epoch {lowest}, {share[-1].sum():.1f} at the end."
+        )
+    for axes in grid[len(groups) :]:
+        axes.set_axis_off()
+    figure.colorbar(image, ax=grid.tolist(), label="share of seeds, edge alive", pad=0.015, aspect=25)
+    figure.set_label(
+        f"In which share of the seeds each edge is alive, over epochs; ◆ is intermediate. {' '.join(spoken)}"
+    )
+    return figure
+
+
+@style.styled
+def shape_over_time(results: Mapping[str, Sequence]) -> Figure:
+    """P2: width and depth of the likeliest wiring over epochs, one series a framework; all must search cells of as many
+    nodes."""
+    groups = summary.panels(results)
+    nodes = {summary.cell_of(runs[0]).nodes for runs in groups.values()}
+    if len(nodes) > 1:
+        raise summary.ReadingError(f"these cells have {sorted(nodes)} nodes; pass runs whose cells have as many")
+    if len(groups) > len(style.SERIES):
+        raise summary.ReadingError(f"{len(groups)} series cannot be told apart; pass at most {len(style.SERIES)}")
+    figure = style.new_figure(3.4)
+    row = figure.subplots(1, 2)
+    spoken = []
+    for (title, runs), (colour, line, marker) in zip(groups.items(), style.SERIES, strict=False):
+        forms = [shapes(run) for run in runs]
+        width, depth = (
+            np.array([[getattr(own, name) for own in run] for run in forms], dtype=float) for name in ("width", "depth")
+        )
+        for axes, values in zip(row, (width, depth), strict=True):
+            style.curve(axes, np.arange(values.shape[1]), values, Pen(colour, line, marker, label=title or "runs"))
+        spoken.append(
+            f"{title or 'runs'}: width {width[:, -1].mean():.2f}, depth {depth[:, -1].mean():.2f} at the end."
+        )
+    for axes, name in zip(row, ("width", "depth"), strict=True):
+        style.tidy(axes, x="epoch", y=f"{name} of the likeliest cell")
+        axes.set_ylim(-0.05 * max(nodes), 1.05 * max(nodes))
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.set_label(
+        f"Width and depth of the likeliest cell over epochs, at most {max(nodes)} each. {' '.join(spoken)}"
+    )
+    return figure
+
+
+@style.styled
+def recovery_against_crossing(results: Mapping[str, Sequence]) -> Figure:
+    """R1: when an edge came back against when its cost turned negative, one point an edge and run that was dropped; the
+    epochs as shares of the search. Points on the upper rail never came back; on the right one the cost never turned."""
+    own = [fate for fate in edge_fates(results, results) if fate.dropped]
+    figure = style.new_figure(4.4)
+    axes = figure.subplots()
+    jitter = np.random.default_rng(0).uniform(-0.012, 0.012, (len(own), 2))
+    labels = list(dict.fromkeys(fate.label for fate in own))
+    for fate, shift in zip(own, jitter, strict=True):
+        x, y = _shares(fate)
+        axes.plot(
+            x + shift[0], y + shift[1], marker=style.EDGE_MARKERS[fate.kind], markersize=5.5, alpha=0.75, linestyle="",
+            color=_LABEL_COLOURS[labels.index(fate.label) % len(_LABEL_COLOURS)], markeredgewidth=0,
+        )  # fmt: skip
+    axes.plot([0, 1], [0, 1], color="#444444", linewidth=0.9, zorder=0.5)
+    for draw in (axes.axhline, axes.axvline):
+        draw(1.07, color="#bbbbbb", linewidth=0.9, zorder=0.4)
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks([*ticks, 1.13], [*(f"{tick:g}" for tick in ticks), "never"])
+    axes.set_xlim(-0.05, 1.2)
+    axes.set_ylim(-0.05, 1.2)
+    style.tidy(axes, x="cost turns negative (share of the search)", y="edge is back (share of the search)")
+    if not own:
+        style.say_empty(axes, "no edge was dropped")
+    handles = [
+        style.Line2D([], [], linestyle="", marker="o", color=_LABEL_COLOURS[index % len(_LABEL_COLOURS)], label=label)
+        for index, label in enumerate(labels)
+    ]
+    handles += [
+        style.Line2D([], [], linestyle="", marker=marker, color="#777777", label=f"{kind} edge")
+        for kind, marker in style.EDGE_MARKERS.items()
+    ]
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    back = [fate for fate in own if np.isfinite(fate.back)]
+    above = sum(fate.back > fate.crossed for fate in back)
+    figure.set_label(
+        f"Epoch of recovery against the epoch at which the cost turned negative, {len(own)} dropped edges. "
+        f"{len(back)} came back, {above} of them after their cost had turned."
+    )
+    return figure
+
+
+def _shares(fate: Fate) -> tuple[float, float]:
+    return tuple(value / fate.epochs if np.isfinite(value) else 1.13 for value in (fate.crossed, fate.back))
+
+
+@style.styled
+def lag_and_life(results: Mapping[str, Sequence]) -> Figure:
+    """R3: how much longer input edges live than intermediate ones against how much less they cost, one point a node and
+    run, one panel a framework."""
+    groups = summary.panels(results)
+    columns = min(3, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = style.new_figure(2.1 * rows + 0.5)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    spoken = []
+    for axes, (title, runs) in zip(grid, groups.items(), strict=False):
+        cost, lived = lag(runs)
+        axes.plot(cost.ravel(), lived.ravel(), linestyle="", marker="D", color=style.EDGE_SHADES["intermediate"][0],
+                  markersize=5, alpha=0.7, markeredgewidth=0)  # fmt: skip
+        style.zero_line(axes)
+        style.zero_line(axes, vertical=True)
+        axes.margins(x=0.15)
+        axes.xaxis.set_major_locator(style.MaxNLocator(nbins=4))
+        style.tidy(axes, title=f"{title} (n = {len(runs)})")
+        spoken.append(
+            f"{title or 'runs'}: extra cost {cost.mean():+.3g}, longer life {lived.mean():+.2f} of the epochs."
+        )
+    for axes in grid[len(groups) :]:
+        axes.set_axis_off()
+    figure.supxlabel("extra cost of intermediate edges into the same node", fontsize=style.FONT)
+    figure.supylabel("longer life of input edges", fontsize=style.FONT)
+    figure.set_label(
+        f"Longer life of input edges against the extra cost of intermediate edges. On average {' '.join(spoken)}"
+    )
+    return figure
+
+
+def under_every_rule(run) -> Figure:
+    """B4: the cell that each derivation rule makes of the last α of one run, side by side."""
+    cell, probability = summary.cell_of(run), run.arrays["probability"][-1, 0]
+    panels = {name: (cell, np.eye(len(OPERATIONS))[list(rule(probability, cell))]) for name, rule in RULES.items()}
+    return drawing.cells(panels)

@@ -1,0 +1,177 @@
+"""The wiring's evolution read from recorded runs: what is alive, dropped and recovered, how wide and deep the cell is, and
+P1 and P2 in the runs of one framework.
+
+``runs`` have one configuration and differ in the seed; ``results`` maps labels to such runs, and :data:`RECIPES` names
+the recipe behind every label. Letters in shapes: s seeds, R epochs + 1, E edges.
+
+Epoch 0 is left out of drops and recoveries: α starts at random, so *none* is then the likeliest of K operations on one
+edge of K by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas_core.derive import Growth, Shape, chance_shape, growth, likeliest, shape, surviving
+from nas_core.pages import summary
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
+from nas_core.pages.evidence import FEW, SINGLE, SOME, CannotTell, Results, combine, grade, lowest_of, mean_of, sign
+from nas_core.space import NONE, Cell
+
+SNAS = "SNAS"
+PUBLISHED = "DSNAS, published gradient"
+CORRECTED = "DSNAS"
+PROXYLESS = "ProxylessNAS"
+SNAS_DEEP = "SNAS, four nodes"
+DSNAS_DEEP = "DSNAS, four nodes"
+NO_DECAY = "DSNAS, no weight decay on α"
+BASELINE = "DSNAS, with a baseline"
+RANDOM = "random reward"
+
+FRAMEWORKS = (SNAS, PUBLISHED, CORRECTED, PROXYLESS, SINGLE, SNAS_DEEP, DSNAS_DEEP)
+"""Single-level searches, of which P1 and P2 speak."""
+
+RECIPES = {
+    SNAS: "reference_snas",
+    PUBLISHED: "reference_dsnas",
+    CORRECTED: "corrected_dsnas",
+    PROXYLESS: "corrected_proxylessnas",
+    SNAS_DEEP: "reference_snas_deep",
+    DSNAS_DEEP: "reference_dsnas_deep",
+    NO_DECAY: "corrected_dsnas_no_decay",
+    BASELINE: "corrected_dsnas_baseline",
+    RANDOM: "corrected_random_reward",
+}
+"""The recipe behind every label that only these claims need; those of DARTS are in the verdicts' own list."""
+
+
+def present(results: Results, labels: Iterable[str] = FRAMEWORKS) -> dict[str, list]:
+    """The runs of those of ``labels`` that are there."""
+    found = {label: list(results[label]) for label in labels if results.get(label)}
+    if not found:
+        raise CannotTell(f"This needs runs of {' or '.join(labels)}, and none is given.")
+    return found
+
+
+# -- readings ------------------------------------------------------------------------------------------------------------
+
+
+def alive(runs: Sequence) -> np.ndarray:
+    """``[s, R, E]`` of 0/1: the edge's likeliest operation is not *none* (first α group)."""
+    return surviving(summary.stack(runs, "probability")[:, :, 0]).astype(float)
+
+
+def intermediate(cell: Cell) -> np.ndarray:
+    """``[E]`` of bool: which edges join two intermediate nodes."""
+    return np.array([cell.edge_class(edge) == "intermediate" for edge in range(len(cell.edges))])
+
+
+def fates(run) -> tuple[Growth, ...]:
+    """Drop and recovery of every edge, in epochs from 1 on."""
+    history = growth(run.arrays["probability"][1:, 0])
+    return tuple(
+        Growth(*(None if epoch is None else epoch + 1 for epoch in (own.dropped, own.recovered))) for own in history
+    )
+
+
+def shapes(run) -> list[Shape]:
+    """Width and depth of the likeliest wiring after every epoch."""
+    cell = summary.cell_of(run)
+    return [shape(likeliest(probability), cell) for probability in run.arrays["probability"][:, 0]]
+
+
+def when_lowest(runs: Sequence) -> np.ndarray:
+    """``[s]``: the first epoch, from 1 on, at which each run keeps the fewest edges."""
+    return alive(runs)[:, 1:].sum(axis=-1).argmin(axis=1) + 1.0
+
+
+def by_class(cell: Cell, values_sE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``[s, E] -> [s]`` twice: the means over intermediate and over input edges, without NaN."""
+    middle = intermediate(cell)
+    if middle.all() or not middle.any():
+        raise CannotTell(f"The {cell.name} cell has edges of one class only, so there is nothing to compare.")
+    return tuple(np.array([mean_of(row) for row in values_sE[:, part]]) for part in (middle, ~middle))
+
+
+def recovered(runs: Sequence) -> np.ndarray:
+    """``[s, E]``: 1 where an edge was dropped and came back for good, 0 where it was dropped and did not, NaN where it
+    never was."""
+    rows = [[np.nan if own.dropped is None else float(own.recovered is not None) for own in fates(run)] for run in runs]
+    return np.array(rows)
+
+
+def charged(runs: Sequence) -> np.ndarray:
+    """``[s, R - 1, E]``: the cost per edge that α was charged in each epoch, over all cells that share it."""
+    cells = summary.stack(runs, "step_cost_mean").shape[2]
+    return sum(summary.edge_cost(runs, "search", cell)[1] for cell in range(cells))
+
+
+def crossing(cost: np.ndarray) -> float:
+    """The epoch at which a cost turns negative; NaN: it never does.
+
+    It is where a split into positive before and negative after misplaces the fewest epochs: neither the first nor the
+    last change of sign, which noise would decide, and it knows nothing of when the edge came back."""
+    before = np.concatenate([[0], np.cumsum(cost > 0)])
+    after = np.concatenate([np.cumsum((cost < 0)[::-1])[::-1], [0]])
+    split = int(np.argmax(before + after))
+    return float(split) if split < len(cost) else float("nan")
+
+
+def rule_wirings(runs: Sequence, rule: Callable) -> np.ndarray:
+    """``[s, E]``: what a derivation rule makes of the last α of every run."""
+    return np.array([rule(run.arrays["probability"][-1, 0], summary.cell_of(run)) for run in runs])
+
+
+def expected_shape(run) -> tuple[float, float]:
+    """Width and depth that the number of edges kept at the end would give by chance."""
+    wiring = likeliest(run.arrays["probability"][-1, 0])
+    return chance_shape(sum(operation != NONE for operation in wiring), summary.cell_of(run))
+
+
+# -- P1 and P2 of one framework ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One pattern in the runs of one framework: values ``[s]`` behind its number, and its outcomes."""
+
+    values: np.ndarray
+    direction: str
+    magnitude: str
+    parts: tuple[str, ...]
+
+
+def growth_of(runs: Sequence) -> Pattern:
+    """P1 in two parts, each judged alone: edges are dropped first; then some recover. The values are the rise from the
+    minimum as a share of all edges, the magnitude says whether (nearly) all were dropped."""
+    share = alive(runs).mean(axis=-1)
+    lowest = lowest_of(share)
+    rise = share[:, -1] - lowest
+    dropped = sign(share[:, 0] - lowest, +1)
+    # What was never dropped cannot recover.
+    back = sign(rise, +1) if dropped != NOT_REPRODUCED else NOT_REPRODUCED
+    direction = combine([dropped, back])
+    all_first = grade(dropped, lowest.mean() <= FEW, lowest.mean() <= SOME)
+    return Pattern(rise, direction, grade(direction, all_first == REPRODUCED, all_first == PARTLY), (all_first, back))
+
+
+def width_of(runs: Sequence) -> Pattern:
+    """P2: the share of input edges alive at the end minus that of intermediate edges. Magnitude: how few of the latter
+    are."""
+    inner, outer = by_class(summary.cell_of(runs[0]), alive(runs)[:, -1])
+    direction = sign(outer - inner, +1)
+    return Pattern(outer - inner, direction, grade(direction, inner.mean() <= FEW, inner.mean() <= SOME), (direction,))
+
+
+def overall(outcomes: Sequence[str]) -> str:
+    """One outcome over several frameworks or settings: all alike, or the mean of those tested, where *partly* is half.
+
+    From one half on it is *partly*; one that could not be tested keeps the whole from being fully reproduced."""
+    if len(set(outcomes)) == 1:
+        return outcomes[0]
+    worth = {REPRODUCED: 1.0, PARTLY: 0.5, NOT_REPRODUCED: 0.0}
+    tested = [worth[outcome] for outcome in outcomes if outcome != NOT_TESTED]
+    return PARTLY if np.mean(tested) >= 0.5 else NOT_REPRODUCED

@@ -1,0 +1,246 @@
+"""The evolution of the wiring as tables in Markdown: one row a framework, a setting, an edge or a derivation rule.
+
+Numbers are means over seeds with their 95 % t-interval. What is not recorded says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from nas_core.derive import RULES, likeliest, shape
+from nas_core.lab.variations import UNIVERSAL
+from nas_core.pages import summary
+from nas_core.pages.claims import NOT_TESTED, Verdict
+from nas_core.pages.evidence import BILEVEL, CannotTell, Results, lowest_of, sign, with_interval
+from nas_core.pages.evolution_measures import chosen_and_chance
+from nas_core.pages.evolution_patterns import (
+    FRAMEWORKS,
+    alive,
+    by_class,
+    expected_shape,
+    fates,
+    growth_of,
+    recovered,
+    rule_wirings,
+    shapes,
+    when_lowest,
+    width_of,
+)
+from nas_core.pages.tables import markdown
+from nas_core.space import NONE
+
+MISSING = "not recorded"
+TOO_FEW = "too few seeds"
+
+
+def _word(outcome: str) -> str:
+    return TOO_FEW if outcome == NOT_TESTED else outcome
+
+
+def _rows(results: Results, labels: Iterable[str]) -> dict[str, list]:
+    return {label: list(results[label]) for label in labels if results.get(label)}
+
+
+def _nothing(words: str = "these runs") -> str:
+    return f"*Not recorded: {words}.*"
+
+
+def verdicts(results: Results, catastrophe: Verdict) -> str:
+    """P1, P2 and P3 for every framework; ``catastrophe`` is the verdict on P3, which only bi-level search can show."""
+    rows = []
+    for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
+        p1, p2 = growth_of(runs), width_of(runs)
+        p3 = _word(catastrophe.direction) if label == BILEVEL else "not claimed"
+        first, back = map(_word, p1.parts)
+        rows.append([label, str(len(runs)), first, back, _word(p1.direction), _word(p2.direction), p3])
+    return markdown(["framework", "n", "all edges are dropped first", "then some recover", "P1", "P2", "P3"], rows)
+
+
+def growth_table(results: Results) -> str:
+    """P1 in numbers: edges alive at the start, at the minimum and at the end, and when edges drop and recover."""
+    rows = []
+    for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
+        counts = alive(runs).sum(axis=-1)
+        own = [[fate for fate in fates(run) if fate.dropped is not None] for run in runs]
+        back = [[fate.recovered for fate in run if fate.recovered is not None] for run in own]
+        rows.append(
+            [
+                f"{label} ({counts_of(runs)} edges)",
+                str(len(runs)),
+                with_interval(counts[:, 0]),
+                with_interval(lowest_of(counts)),
+                with_interval(when_lowest(runs)),
+                with_interval(counts[:, -1]),
+                with_interval(_means([[fate.dropped for fate in run] for run in own])),
+                with_interval(_means(back)),
+            ]
+        )
+    header = ["framework", "n", "alive at first", "at the minimum", "its epoch", "at the end", "epoch of drop"]
+    return markdown([*header, "epoch of recovery"], rows, text=1)
+
+
+def counts_of(runs: Sequence) -> int:
+    """How many edges the cell of these runs has."""
+    return len(summary.cell_of(runs[0]).edges)
+
+
+def _means(rows: Sequence[Sequence[float]]) -> np.ndarray:
+    return np.array([np.mean(row) if len(row) else np.nan for row in rows])
+
+
+def width_table(results: Results) -> str:
+    """P2 in numbers: edges of both classes that are alive at the end, recovered after a drop, and the derived cell's width
+    and depth beside those of a cell with as many edges at random."""
+    rows = []
+    for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
+        cell = summary.cell_of(runs[0])
+        inner, outer = by_class(cell, alive(runs)[:, -1])
+        back_inner, back_outer = by_class(cell, recovered(runs))
+        last = [shapes(run)[-1] for run in runs]
+        chance = np.array([expected_shape(run) for run in runs])
+        rows.append(
+            [
+                label,
+                *(with_interval(values) for values in (outer, inner, back_outer, back_inner)),
+                f"{with_interval(np.array([own.width for own in last]))} ({chance[:, 0].mean():.2f})",
+                f"{with_interval(np.array([own.depth for own in last], dtype=float))} ({chance[:, 1].mean():.2f})",
+            ]
+        )
+    header = ["framework", "input alive", "intermediate alive", "input recovered", "intermediate recovered"]
+    return markdown([*header, "width (by chance)", "depth (by chance)"], rows, text=1)
+
+
+def edges(results: Results) -> str:
+    """When each edge was dropped and came back, one column a framework: how many runs, and the median epoch.
+
+    The frameworks must search the same cell."""
+    groups = {label: list(runs) for label, runs in results.items() if runs}
+    if not groups:
+        return _nothing()
+    cell = summary.cell_of(next(iter(groups.values()))[0])
+    rows = []
+    for edge, kind in enumerate(cell.edge_class(edge) for edge in range(len(cell.edges))):
+        row = [f"{summary.edge_name(cell, edge)}, {kind}"]
+        for runs in groups.values():
+            own = [fates(run)[edge] for run in runs]
+            dropped = [fate.dropped for fate in own if fate.dropped is not None]
+            back = [fate.recovered for fate in own if fate.recovered is not None]
+            words = f"dropped {_when(dropped, len(runs))}" if dropped else f"never dropped (n = {len(runs)})"
+            row.append(words + (f", back {_when(back, len(dropped))}" if back else ", never back" if dropped else ""))
+        rows.append(row)
+    return markdown(["edge", *groups], rows)
+
+
+def _when(epochs: Sequence[int], of: int) -> str:
+    return f"in {len(epochs)} of {of} at {np.median(epochs):g}"
+
+
+def universal(results: Results) -> str:
+    """P-univ: a row for every setting that is planned."""
+    rows = []
+    for name, variation in UNIVERSAL.items():
+        runs = results.get(name)
+        if not runs:
+            rows.append([variation.words, "0", *[MISSING] * 6])
+            continue
+        p1, p2 = growth_of(runs), width_of(runs)
+        last = [shapes(run)[-1] for run in runs]
+        rows.append(
+            [
+                variation.words,
+                str(len(runs)),
+                f"{with_interval(lowest_of(alive(runs).mean(axis=-1)))}",
+                with_interval(p2.values),
+                with_interval(np.array([own.width for own in last])),
+                with_interval(np.array([own.depth for own in last], dtype=float)),
+                _word(p1.direction),
+                _word(p2.direction),
+            ]
+        )
+    header = ["setting", "n", "share alive at the minimum", "input − intermediate at the end", "width", "depth"]
+    return markdown([*header, "P1", "P2"], rows)
+
+
+def patterns(results: Results, labels: Sequence[str], against: str) -> str:
+    """P1 and P2 for several labels (B3, B7), and how P2's difference changes from ``against`` to each, paired by
+    seed."""
+    rows = []
+    base = {run.meta["seed"]: value for run, value in _values(results.get(against) or [])}
+    for label in labels:
+        runs = results.get(label)
+        if not runs:
+            rows.append([label, "0", *[MISSING] * 5])
+            continue
+        p1, p2 = growth_of(runs), width_of(runs)
+        change = [value - base[run.meta["seed"]] for run, value in _values(runs) if run.meta["seed"] in base]
+        rows.append(
+            [
+                label,
+                str(len(runs)),
+                with_interval(lowest_of(alive(runs).mean(axis=-1))),
+                with_interval(p2.values),
+                "–" if label == against or not change else with_interval(np.array(change)),
+                _word(p1.direction),
+                _word(p2.direction),
+            ]
+        )
+    header = ["search", "n", "share alive at the minimum", "input − intermediate at the end"]
+    return markdown([*header, f"its change from {against}", "P1", "P2"], rows)
+
+
+def _values(runs: Sequence) -> list[tuple]:
+    return list(zip(runs, width_of(runs).values, strict=True)) if runs else []
+
+
+def rules(runs: Sequence) -> str:
+    """B4: what every derivation rule keeps of the last α of these runs."""
+    if not runs:
+        return _nothing()
+    cell, rows = summary.cell_of(runs[0]), []
+    first = rule_wirings(runs, lambda probability, cell: likeliest(probability)) != NONE
+    for name, rule in RULES.items():
+        wirings = rule_wirings(runs, rule)
+        kept = (wirings != NONE).astype(float)
+        inner, outer = by_class(cell, kept)
+        own = [shape(tuple(wiring), cell) for wiring in wirings]
+        rows.append(
+            [
+                name,
+                with_interval(kept.sum(axis=1)),
+                with_interval(outer),
+                with_interval(inner),
+                with_interval(np.array([form.width for form in own])),
+                with_interval(np.array([form.depth for form in own], dtype=float)),
+                with_interval((kept == first).mean(axis=1)),
+            ]
+        )
+    header = ["rule", f"edges kept of {len(cell.edges)}", "input", "intermediate", "width", "depth", "as the likeliest"]
+    return markdown(header, rows, text=1)
+
+
+def top_two(results: Results) -> str:
+    """G-topk: intermediate edges that the rule of DARTS chooses, against blind choice."""
+    rows = []
+    for label, runs in _rows(results, (BILEVEL, *FRAMEWORKS)).items():
+        try:
+            chosen, chance = chosen_and_chance(runs)
+        except CannotTell:
+            continue
+        difference = chosen - chance
+        rows.append(
+            [label, str(len(runs)), with_interval(chosen), f"{chance:.2f}", with_interval(difference),
+             _word(sign(difference, -1))]
+        )  # fmt: skip
+    header = ["search", "n", "share of intermediate edges chosen", "by chance", "difference", "rarer than by chance"]
+    return markdown(header, rows) if rows else _nothing()
+
+
+def kinds(results: Mapping[str, Sequence]) -> dict[str, dict[str, list]]:
+    """The results by the cell that they search, for tables and figures that need one."""
+    found: dict[str, dict[str, list]] = {}
+    for label, runs in results.items():
+        if runs:
+            found.setdefault(summary.cell_of(runs[0]).name, {})[label] = list(runs)
+    return found

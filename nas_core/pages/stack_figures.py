@@ -1,0 +1,150 @@
+"""Figures of Appendices C and E: stacks of cells, as recorded and taken apart. Pass what a function returns to
+:func:`nas_core.pages.style.show`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nas_core.pages import stack_measures, style, summary
+from nas_core.pages.stack_gradients import WORDS, Anatomy
+from nas_core.pages.style import Pen
+
+_TINY = np.finfo(float).tiny
+
+
+@style.styled
+def cell_maps(groups: Mapping[str, Sequence]) -> Figure:
+    """Figs 15 and 16 in short: mean |C̄| over operations for every cell (rows, the last one at the bottom) and edge
+    (columns), one map below the other, on one logarithmic scale of colours."""
+    maps = {title: stack_measures.edge_sizes(runs).mean(axis=0) for title, runs in groups.items()}
+    cells, edges = next(iter(maps.values())).shape
+    low, high = (bound(own.min() if bound is min else own.max() for own in maps.values()) for bound in (min, max))
+    scale = LogNorm(max(low, _TINY), max(high, 2 * _TINY))
+    figure = style.new_figure(len(maps) * (0.28 * cells + 0.75) + 0.5)
+    rows = figure.subplots(len(maps), 1, squeeze=False, sharex=True)[:, 0]
+    cell = summary.cell_of(next(iter(groups.values()))[0])
+    spoken = []
+    for axes, (title, own) in zip(rows, maps.items(), strict=True):
+        image = axes.imshow(own, cmap="cividis_r", norm=scale, aspect="auto")
+        for place in np.ndindex(own.shape):
+            dark = scale(own[place]) > 0.5
+            axes.text(
+                *place[::-1], _short(own[place]), ha="center", va="center", fontsize=style.SMALL if edges <= 8 else 7.5,
+                color="white" if dark else "black",
+            )  # fmt: skip
+        axes.set_yticks(range(cells), [f"cell {position + 1}" for position in range(cells)])
+        axes.set_title(title, loc="left")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, label="mean |cost|", pad=0.015, aspect=12)
+        spoken.append(f"{title}: {own[-1].mean():.2g} in the last cell, {own[:-1].mean():.2g} in those before it.")
+    names = [f"e{edge} {style.EDGE_SIGNS[cell.edge_class(edge)]}" for edge in range(edges)]
+    rows[-1].set_xticks(range(edges), names)
+    figure.set_label(f"Mean size of the cost of every cell (rows) and edge (columns). {' '.join(spoken)}")
+    return figure
+
+
+def _short(value: float) -> str:
+    """Two digits; a power of ten only where a plain number would be long."""
+    if value >= 0.01 or value == 0:
+        return f"{value:.2g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e−{abs(int(exponent))}"
+
+
+@style.styled
+def profiles(stacks: Mapping[str, Mapping[str, Sequence]]) -> Figure:
+    """Mean |C̄| and |Σ C̄| of every cell, logarithmic: one panel a stack, one line a state of θ and quantity.
+
+    Lines are geometric means over seeds with the t-interval of the logarithms."""
+    figure = style.new_figure(3.7)
+    row = figure.subplots(1, len(stacks), sharey=True, squeeze=False)[0]
+    looks = dict(zip(dict.fromkeys(when for own in stacks.values() for when in own), style.SERIES, strict=False))
+    spoken = []
+    for axes, (title, states) in zip(row, stacks.items(), strict=True):
+        for when, runs in states.items():
+            colour, _, marker = looks[when]
+            sizes, sums = stack_measures.sizes(runs), np.abs(stack_measures.sums(runs))
+            place = np.arange(1, sizes.shape[1] + 1)
+            _log_curve(axes, place, sizes, Pen(colour, "-", marker))
+            _log_curve(axes, place, sums, Pen(colour, ":", marker))
+            ratio = np.exp(stack_measures.nearest(runs).mean())
+            spoken.append(f"{title}, {when}: the last cell's mean size is {ratio:.2g} times the largest before it")
+        axes.set_xticks(place)
+        axes.set_yscale("log")
+        style.tidy(axes, x="cell of the stack", title=title)
+    row[0].set_ylabel("size of the cost")
+    handles = [Line2D([], [], color=c, marker=m, markersize=4.5, label=when) for when, (c, _, m) in looks.items()]
+    lines = (("-", "mean |entry|"), (":", "|sum over the cell|"))
+    handles += [Line2D([], [], color="#666666", linestyle=line, label=words) for line, words in lines]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    figure.set_label(f"Size of the cost, cell by cell, logarithmic. {'; '.join(spoken)}.")
+    return figure
+
+
+def _log_curve(axes: Axes, x: np.ndarray, values: np.ndarray, pen: Pen) -> None:
+    """Geometric mean over seeds with the interval of the logarithms, for positive quantities on a logarithmic axis."""
+    mean, low, high = (np.exp(bound) for bound in summary.band(np.log(np.maximum(values, _TINY))))
+    axes.plot(
+        x, mean, color=pen.colour, linestyle=pen.line, marker=pen.marker, markersize=4.5, linewidth=pen.width,
+        label=pen.label or None,
+    )  # fmt: skip
+    axes.fill_between(x, low, high, color=pen.colour, alpha=0.18 if pen.line == "-" else 0.1, linewidth=0)
+
+
+@style.styled
+def two_cells(results: Sequence) -> Figure:
+    """Fig 19: the mean cost of every edge of the second-last and of the last cell while θ is trained, with its sum."""
+    cell = summary.cell_of(results[0])
+    epochs, cost = stack_measures.trend(results)
+    figure = style.new_figure(3.8)
+    row = figure.subplots(1, 2)
+    spoken = []
+    for axes, position, title in zip(row, (-2, -1), ("(a) second-last cell", "(b) last cell"), strict=True):
+        own = cost[:, :, position]
+        for edge, pen in enumerate(style.edge_pens(cell)):
+            style.curve(axes, epochs, own[..., edge], pen)
+        style.curve(axes, epochs, own.sum(-1), Pen(style.QUANTITY_COLOURS["cost"], width=2.4))
+        style.zero_line(axes)
+        style.tidy(axes, x="epoch", title=title)
+        total = own.sum(-1).mean(0)
+        spoken.append(f"{title} sum {total[0]:+.2g} in the first epoch, {total[-1]:+.2g} in the last")
+    row[0].set_ylabel("mean cost per edge  Σ Z·C")
+    total = Line2D([], [], color=style.QUANTITY_COLOURS["cost"], linewidth=2.4, label="sum over edges")
+    figure.legend(handles=[*style.class_handles(cell), total], loc="outside upper center", ncols=3, frameon=False)
+    figure.draw_without_rendering()
+    for axes, position in zip(row, (-2, -1), strict=True):
+        ends = cost[:, -1, position].mean(0)
+        names = [(ends[edge], f"e{edge}", pen.colour) for edge, pen in enumerate(style.edge_pens(cell))]
+        style.end_labels(axes, epochs[-1], [*names, (ends.sum(), "sum", style.QUANTITY_COLOURS["cost"])])
+    figure.set_label(f"Cost per edge over epochs; the two scales differ. {'; '.join(spoken)}.")
+    return figure
+
+
+@style.styled
+def anatomy(states: Mapping[str, Anatomy]) -> Figure:
+    """|C| of an edge and the three factors that make it up, cell by cell, relative to the last cell, logarithmic; one
+    panel a state of θ. Lines are geometric means over seeds with the t-interval of the logarithms."""
+    figure = style.new_figure(3.7)
+    row = figure.subplots(1, len(states), sharey=True, squeeze=False)[0]
+    spoken = []
+    for axes, (title, own) in zip(row, states.items(), strict=True):
+        for (name, words), (colour, line, marker) in zip(WORDS.items(), style.SERIES, strict=False):
+            logs = getattr(own, name)
+            relative = np.exp(logs - logs[:, -1:].mean())
+            _log_curve(axes, np.arange(1, logs.shape[1] + 1), relative, Pen(colour, line, marker, label=words))
+            spoken.append(f"{title}, {words}: {np.exp((logs[:, 0] - logs[:, -1]).mean()):.2g} in the first cell")
+        axes.axhline(1, color="#444444", linewidth=0.9, zorder=0.5)
+        axes.set_xticks(range(1, own.cost.shape[1] + 1))
+        axes.set_yscale("log")
+        style.tidy(axes, x="cell of the stack", title=title)
+    row[0].set_ylabel("relative to the last cell")
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    figure.set_label(f"Size of the cost and its factors, relative to the last cell, logarithmic. {'; '.join(spoken)}.")
+    return figure

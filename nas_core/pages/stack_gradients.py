@@ -1,0 +1,91 @@
+"""Why an earlier cell costs less (Appendix C): the cost of an edge taken apart into gradient, features and angle.
+
+An edge's cost is an inner product, C = ⟨∂L/∂X_j, X_j^i⟩ = ‖∂L/∂X_j‖ · ‖X_j^i‖ · cos φ. A vanishing gradient is a
+statement about the first factor alone. Letters in shapes: s seeds, N cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from nas_core import theory
+from nas_core.pages import assignment
+from nas_core.pages.evidence import percent, with_interval
+from nas_core.pages.tables import markdown
+from nas_core.space import Cell, minimal
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Logarithms ``[s, N]`` of |C|, ‖∂L/∂X_j‖, ‖X_j^i‖ and \\|cos φ\\|, means over a cell's edges and over draws, so that
+    the first is the sum of the others."""
+
+    cost: np.ndarray
+    gradient: np.ndarray
+    feature: np.ndarray
+    cosine: np.ndarray
+
+
+WORDS = {"cost": "|cost|", "gradient": "‖∂L/∂X‖", "feature": "‖X‖", "cosine": "|cos φ|"}
+"""The quantities of an :class:`Anatomy` as a reader sees them."""
+
+
+def feeding() -> Cell:
+    """The minimal cell without *none*: an edge that adds nothing has no angle."""
+    return minimal().without("none")
+
+
+def anatomy(seeds: Sequence[int], cells: int, steps: int, draws: int) -> Anatomy:
+    """One float64 stack of ``cells`` minimal cells a seed, on 64 digits, trained ``steps`` steps under uniform sampling;
+    then ``draws`` uniformly drawn architectures."""
+    rows = []
+    for seed in seeds:
+        own = assignment.case(seed, cells=cells, steps=steps)
+        rows.append(np.mean([_logs(seen) for seen in own.drawn(draws, seed, feeding())], axis=0))
+    return Anatomy(*np.stack(rows).transpose(2, 0, 1))
+
+
+def _logs(seen: theory.Trace) -> np.ndarray:
+    """``[N, 4]``: the logarithms of one draw, means over the edges of each cell."""
+    return np.array([np.mean(list(_edges(seen, position)), axis=0) for position in range(len(seen.cells))])
+
+
+def _edges(seen: theory.Trace, position: int) -> Iterator[np.ndarray]:
+    cell, own = seen.network.config.cell, seen.cells[position]
+    for (edge, operation), output in own.outputs.items():
+        gradient = float(own.gradients[cell.edges[edge].target].norm())
+        feature, cost = float(output.norm()), abs(float(seen.cost[position, edge, operation]))
+        yield np.log([cost, gradient, feature, cost / (gradient * feature)])
+
+
+def anatomy_table(states: Mapping[str, Anatomy]) -> str:
+    """Factors from the second-last cell to the last and, per cell, among those before it: |C| and the three parts whose
+    product it is; geometric means over seeds with 95 % intervals."""
+    rows = []
+    for state, own in states.items():
+        for name in (part.name for part in fields(own)):
+            logs = getattr(own, name)
+            last, earlier = logs[:, -1] - logs[:, -2], np.diff(logs[:, :-1], axis=1).mean(axis=1)
+            rows.append((state, WORDS[name], *(with_interval(values, np.exp) for values in (last, earlier))))
+    header = ("θ", "quantity", "factor from the second-last cell to the last", "from any earlier cell to the next")
+    return markdown(header, rows, text=2)
+
+
+def verdict_words(states: Mapping[str, Anatomy]) -> str:
+    """How much of the step into the last cell is the gradient's and how much the angle's, in one sentence a state.
+
+    Shares are of the logarithm of the step: they add up to one with that of the features."""
+    sentences = []
+    for state, own in states.items():
+        steps = {part.name: float((getattr(own, part.name)[:, -1] - getattr(own, part.name)[:, -2]).mean())
+                 for part in fields(own)}  # fmt: skip
+        shares = {name: percent(steps[name] / steps["cost"]) for name in ("gradient", "feature", "cosine")}
+        sentences.append(
+            f"{state.capitalize()} the cost rises {np.exp(steps['cost']):.2g}-fold into the last cell; of the logarithm of "
+            f"that factor {shares['gradient']} are due to the gradient, {shares['feature']} to the features and "
+            f"{shares['cosine']} to the angle."
+        )
+    return " ".join(sentences)

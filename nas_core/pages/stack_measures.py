@@ -1,0 +1,188 @@
+"""Appendices C and E from recorded runs: how large the costs of every cell of a stack are, what they sum to, and the
+verdict on M-last.
+
+All of it is read from the statistics with θ and α fixed, as the paper's heat maps are: C̄ ``[N, E, K]``, the mean cost
+of every operation. Letters in shapes: s seeds, T epochs, N cells, E edges, K operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from nas_core.pages import summary
+from nas_core.pages.claims import Verdict, number
+from nas_core.pages.evidence import TENFOLD, CannotTell, Results, combine, grade, sign, verdict, with_interval
+from nas_core.pages.tables import markdown
+from nas_core.space import NONE
+
+INITIAL = "minimal cells, before training"
+TRAINED = "minimal cells, after training"
+DEEP_INITIAL = "original cells, before training"
+DEEP_TRAINED = "original cells, after training"
+
+RECIPES = {
+    INITIAL: "reference_stack_initial",
+    TRAINED: "reference_stack_trained",
+    DEEP_INITIAL: "reference_deep_stack_initial",
+    DEEP_TRAINED: "reference_deep_stack_trained",
+}
+"""The recipe behind every label."""
+
+
+def entries(results: Sequence) -> np.ndarray:
+    """``[s, N, E, K - 1]``: C̄ of every operation but *none*, NaN where the edge lacks it."""
+    return np.delete(summary.stack(results, "statistics_mean"), NONE, axis=-1)
+
+
+def edge_sizes(results: Sequence) -> np.ndarray:
+    """``[s, N, E]``: mean |C̄| over the operations of an edge."""
+    return np.nanmean(np.abs(entries(results)), axis=-1)
+
+
+def sizes(results: Sequence) -> np.ndarray:
+    """``[s, N]``: mean |C̄| over the entries of a cell's map, the size that the paper reads off its heat maps."""
+    return np.nanmean(np.abs(entries(results)), axis=(-2, -1))
+
+
+def spread_free(results: Sequence) -> np.ndarray:
+    """``[s, N]``: root mean square of C̄ over a cell's map, without what sampling adds to it.
+
+    A mean of n sampled costs is off by a variance of s²/n, and so is its square: taking that off each entry's square
+    leaves the size of what would stand there after infinitely many draws; 0 where nothing is left."""
+    square = entries(results) ** 2
+    error = np.delete(
+        summary.stack(results, "statistics_variance") / np.maximum(summary.stack(results, "statistics_count"), 1),
+        NONE,
+        axis=-1,
+    )
+    return np.sqrt(np.maximum(np.nanmean(square - error, axis=(-2, -1)), 0.0))
+
+
+def sums(results: Sequence) -> np.ndarray:
+    """``[s, N]``: the expected cost of a cell under uniform sampling, Σ_e mean_k C̄ over the candidates of an edge."""
+    return np.nansum(np.nanmean(summary.stack(results, "statistics_mean"), axis=-1), axis=-1)
+
+
+def log_ratios(values: np.ndarray) -> np.ndarray:
+    """``[s, N] -> [s, N - 1]``: logarithms of the last cell's size over that of each cell before it.
+
+    Raises :class:`CannotTell` for a single cell."""
+    if values.shape[1] < 2:
+        raise CannotTell("The network has a single cell, so there is no other to compare the last one with.")
+    logs = np.log(np.maximum(np.abs(values), np.finfo(float).tiny))
+    return logs[:, -1:] - logs[:, :-1]
+
+
+def nearest(results: Sequence) -> np.ndarray:
+    """``[s]``: the logarithm of the last cell's size over that of the largest cell before it, in each run."""
+    return log_ratios(sizes(results)).min(axis=1)
+
+
+def last_cell(results: Results) -> Verdict:
+    """M-last: the mean |C̄| of the last cell over that of the largest cell before it, in each stack, before and after
+    training.
+
+    Direction: the ratio is above 1 in every stack that is given. Magnitude: the interval of its geometric mean lies at
+    or above ten in all of them; *partly* if the mean does in half of them. The number is the smallest of the ratios."""
+    given = {label: list(results[label]) for label in RECIPES if results.get(label)}
+    if not given:
+        raise CannotTell(f"This needs runs of {' or '.join(RECIPES)}, and none is given.")
+    logs = {label: nearest(runs) for label, runs in given.items()}
+    direction = combine([sign(own, +1) for own in logs.values()])
+    bounds = [summary.interval(own) for own in logs.values()]
+    tenfold = np.log(TENFOLD)
+    above = sum(mean >= tenfold for mean, _, _ in bounds)
+    magnitude = grade(direction, all(low >= tenfold for _, low, _ in bounds), 2 * above >= len(bounds))
+    words = "; ".join(f"{label} {with_interval(own, np.exp)}" for label, own in logs.items())
+    sentence = (
+        f"Mean size of an entry of the last cell's map over that of the largest cell before it: {words}. The number is "
+        "the smallest of these."
+    )
+    least = min(logs, key=lambda label: logs[label].mean())
+    return verdict("M-last", given[least], logs[least], "times", direction, magnitude, sentence, np.exp)
+
+
+MEASURES: dict[str, Callable[[Results], Verdict]] = {"M-last": last_cell}
+"""The measures of this module, by claim."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- tables
+
+
+def ratio_table(groups: Mapping[str, Sequence]) -> str:
+    """The last cell's mean |C̄| over that of each cell before it; geometric means over seeds with 95 % intervals."""
+    found = {label: log_ratios(sizes(runs)) for label, runs in groups.items()}
+    deepest = max(own.shape[1] for own in found.values())
+    rows = []
+    for before in range(deepest):
+        entry = [with_interval(own[:, before], np.exp) if before < own.shape[1] else "" for own in found.values()]
+        rows.append((f"cell {before + 1}", *entry))
+    return markdown(("last cell over", *found), rows, text=1)
+
+
+def steps(results: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """``[s]`` twice, logarithms of factors from one cell to the next: the step from the second-last cell to the last,
+    and the mean of those before it (NaN for two cells)."""
+    logs = np.log(np.maximum(sizes(results), np.finfo(float).tiny))
+    if logs.shape[1] < 2:
+        raise CannotTell("The network has a single cell, so there is no other to compare the last one with.")
+    earlier = np.diff(logs[:, :-1], axis=1)
+    return logs[:, -1] - logs[:, -2], earlier.mean(axis=1) if earlier.shape[1] else np.full(len(logs), np.nan)
+
+
+def steps_table(groups: Mapping[str, Sequence]) -> str:
+    """Whether sizes fall with the distance from the output, as a vanishing gradient would have it, or once."""
+    rows = [
+        (label, len(runs), *(with_interval(own, np.exp) for own in steps(runs))) for label, runs in groups.items()
+    ]
+    header = ("stack", "n", "factor from the second-last cell to the last", "factor from any earlier cell to the next")
+    return markdown(header, rows, text=1)
+
+
+def size_table(groups: Mapping[str, Sequence]) -> str:
+    """Per stack: the last cell over the mean of the cells before it, for three sizes of a cell's cost; geometric means
+    over seeds with 95 % intervals."""
+    rows = []
+    for label, runs in groups.items():
+        entry = []
+        for read in (sizes, spread_free, lambda own: np.abs(sums(own))):
+            values = read(runs)
+            before = np.maximum(values[:, :-1].mean(axis=1), np.finfo(float).tiny)
+            entry.append(with_interval(np.log(np.maximum(values[:, -1], np.finfo(float).tiny) / before), np.exp))
+        rows.append((label, len(runs), *entry))
+    header = ("last cell over the mean of the others", "n", "mean |entry|", "the same without sampling noise", "|sum|")
+    return markdown(header, rows, text=1)
+
+
+def trend(results: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """Fig 19: ``[T]`` epochs and ``[s, T, N, E]``, the expected cost of every edge as the steps of θ saw it."""
+    cells = summary.stack(results, "step_cost_mean").shape[2]
+    epochs = summary.edge_cost(results, "search", 0)[0]
+    return epochs, np.stack([summary.edge_cost(results, "search", cell)[1] for cell in range(cells)], axis=2)
+
+
+def trend_table(results: Sequence) -> str:
+    """What the second-last and the last cell's edges sum to over training: means over epochs of the size of the sum and
+    of a single edge's cost, and the sum after training; means over seeds with 95 % intervals."""
+    cost = trend(results)[1]
+    rows = []
+    for words, position in (("second-last", -2), ("last", -1)):
+        own = cost[:, :, position]
+        total, single = np.abs(own.sum(-1)).mean(1), np.abs(own).mean((1, 2))
+        ends = own.sum(-1)[:, -1]
+        rows.append((words, *map(with_interval, (total, single, total / single, ends))))
+    header = ("cell", "mean |sum|", "mean |cost of an edge|", "ratio of the two", "sum in the last epoch")
+    return markdown(header, rows, text=1)
+
+
+def trend_words(results: Sequence) -> str:
+    """The size of Fig 19's sums, in one sentence."""
+    cost = trend(results)[1]
+    total = np.abs(cost.sum(-1)).mean(1)
+    share = total[:, -2] / np.maximum(total[:, -1], np.finfo(float).tiny)
+    return (
+        f"Averaged over epochs, the sum of the second-last cell's edges has a size of {with_interval(total[:, -2])}, that "
+        f"of the last cell {with_interval(total[:, -1])}: a share of {number(float(share.mean()))}."
+    )

@@ -1,0 +1,183 @@
+"""Sweeps on a page: their recorded points, and when P1 should be seen, from how long the cost stays positive.
+
+The prediction: *none* is the likeliest operation of an edge once its log α has overtaken the largest of the K − 1
+others. At the start these are K draws from N(mean, std²), so the distance to make up is, on average, std times the
+expected maximum of K − 1 standard normals (:func:`distance`). While the cost is positive, every step pushes *none* up.
+Adam divides a gradient by its own root mean square, so a step moves log α by at most its learning rate, and on average
+by the learning rate times the gradient's mean over its root mean square (:class:`Phase`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from nas_core.lab.store import MissingResult, Result
+from nas_core.lab.variations import PHASE
+from nas_core.pages import runs as _runs
+from nas_core.pages import summary
+from nas_core.pages.evidence import lowest_of
+from nas_core.pages.evolution_patterns import alive
+from nas_core.pages.parameters import Parameters
+from nas_core.space import NONE
+
+PAPER_RATE = 3e-4
+"""α's learning rate in the paper, whose θ rate is that of factor 1."""
+
+
+def recorded(parameters: Parameters, names: Sequence[str], say=lambda words: None) -> dict[str, list[Result]]:
+    """The recorded runs of every recipe in ``names``, each with the seeds that it has; a recipe without any is left
+    out, whatever ``NAS_RESULTS`` says: a sweep shows the points that there are."""
+    found: dict[str, list[Result]] = {}
+    for name in names:
+        try:
+            found |= _runs.collect_recorded(parameters, {name: name}, say)
+        except MissingResult:
+            say(f"{name}: not recorded.")
+    return found
+
+
+def grid(results: Mapping[str, Sequence]) -> dict[tuple[float, float], list]:
+    """The points of the phase diagram that are there, by (factor of α's rate, factor of θ's rate)."""
+    return {(own.alpha, own.theta): list(results[name]) for name, own in PHASE.items() if results.get(name)}
+
+
+def dropped(runs: Sequence) -> float:
+    """Share of edges dropped at the minimum, from epoch 1 on, averaged over seeds as the measure of P1 does."""
+    return 1 - float(lowest_of(alive(runs)[:, 1:].mean(axis=-1)).mean())
+
+
+def distance(operations: int, spread: float) -> float:
+    """What *none* has to make up on the largest of the other log α: ``spread`` times E max of ``operations`` − 1
+    standard normals."""
+    x = np.linspace(-10, 10, 4001)
+    density = (operations - 1) * stats.norm.pdf(x) * stats.norm.cdf(x) ** (operations - 2)
+    return spread * float(np.trapezoid(x * density, x))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The positive phase of the cost at one rate of θ.
+
+    ``epochs``: until the mean cost is first 0, and ``lasting`` whether it stayed positive to the end. ``steps``: steps
+    of α in that time, and ``even`` how many steps all in the direction of *none* their noise leaves them worth (the
+    largest sum of mean over root mean square). ``rate``: α's learning rate at factor 1; ``distance``: what *none* has
+    to make up."""
+
+    epochs: float
+    lasting: bool
+    steps: float
+    even: float
+    rate: float
+    distance: float
+
+    def boundary(self, noise: bool) -> float:
+        """The factor on α's rate from which edges should be dropped; infinite where no step points to *none*."""
+        steps = self.even if noise else self.steps
+        return self.distance / (self.rate * steps) if steps > 0 else float("inf")
+
+    def ratio(self, alpha: float, noise: bool) -> float:
+        """How far α can go towards *none* at the factor ``alpha``, over the distance: above 1 edges should be
+        dropped."""
+        return alpha / self.boundary(noise)
+
+
+def phase(runs: Sequence) -> Phase:
+    """The positive phase that these runs recorded; take those with the slowest α, which reacts least."""
+    config, operations = runs[0].meta["config"], len(summary.cell_of(runs[0]).edges[0].operations)
+    # One cell. An operation's gradient for none is −P·C when it is drawn, and 0 when none itself is: 1 of K draws.
+    mean, variance = (
+        np.delete(summary.stack(runs, f"step_cost_{name}")[:, :, 0], NONE, axis=-1) for name in ("mean", "variance")
+    )
+    steps = float(summary.stack(runs, "step_cost_count")[:, :, 0].sum(axis=-1).max())
+    start = np.nanmean(np.delete(summary.stack(runs, "cost_mean")[:, 0, 0, 0], NONE, axis=-1))
+    until, lasting = _first_zero(np.append(start, _over(mean)))
+    square = np.nanmean(mean**2 + variance, axis=-1)
+    even = np.nanmean(mean, axis=-1) / np.sqrt(np.maximum(square, np.finfo(float).tiny))
+    worth = np.cumsum(_over(even[..., None]) * np.sqrt(1 - 1 / operations) * steps)
+    return Phase(
+        epochs=until,
+        lasting=lasting,
+        steps=until * steps,
+        even=max(0.0, float(worth.max())),
+        rate=_base_rate(runs[0]),
+        distance=distance(operations, config["alpha"]["initial_std"]),
+    )
+
+
+def _over(values: np.ndarray) -> np.ndarray:
+    """``[s, X, E, K] -> [X]``: the mean over seeds, edges and operations."""
+    return np.nanmean(values, axis=(0, 2, 3))
+
+
+def _first_zero(curve: np.ndarray) -> tuple[float, bool]:
+    """The first zero of the start value followed by epoch means, in epochs, and whether there was none."""
+    times = np.append(0.0, np.arange(len(curve) - 1) + 0.5)
+    below = np.flatnonzero(curve <= 0)
+    if not len(below):
+        return float(len(curve) - 1), True
+    if below[0] == 0:
+        return 0.0, False
+    left, right = below[0] - 1, below[0]
+    share = curve[left] / (curve[left] - curve[right])
+    return float(times[left] + share * (times[right] - times[left])), False
+
+
+def _base_rate(run) -> float:
+    """α's learning rate at factor 1."""
+    variation = PHASE[run.meta["recipe"]]
+    return run.meta["config"]["alpha"]["learning_rate"] / variation.alpha
+
+
+def phases(points: Mapping[tuple[float, float], Sequence]) -> dict[float, Phase]:
+    """The positive phase at every factor of θ's rate, each from its slowest recorded α."""
+    slowest = {theta: min(alpha for alpha, other in points if other == theta) for _, theta in points}
+    return {theta: phase(points[slowest[theta], theta]) for theta in sorted(slowest)}
+
+
+def paper_factor(points: Mapping[tuple[float, float], Sequence]) -> float:
+    """Where the paper's α rate lies among the factors, were its cost positive for as many steps as here at θ's rate × 1:
+    the ratio depends on their product alone."""
+    return PAPER_RATE / _base_rate(next(iter(points.values()))[0])
+
+
+def findings(points: Mapping[tuple[float, float], Sequence]) -> list[str]:
+    """What the phase diagram says, in computed sentences: where P1 is seen, and how well each prediction tells."""
+    if not points:
+        return ["No point of the phase diagram is recorded yet."]
+    known, own = phases(points), {key: dropped(runs) for key, runs in points.items()}
+    most = max(own, key=own.get)
+    seen = (
+        f"{len(points)} of {len(PHASE)} points are recorded, with {_seed_words(points)}. The largest share of edges "
+        f"dropped is {100 * own[most]:.0f} %, at α × {most[0]:g} and θ × {most[1]:g}; all edges are dropped together at "
+        f"{sum(share >= 1 - 1e-9 for share in own.values())} of these points, and most of them (over half) at "
+        f"{sum(share > 0.5 for share in own.values())}."
+    )
+    positive = (
+        "The mean cost is positive for "
+        + ", ".join(
+            f"{'all ' if one.lasting else ''}{one.epochs:.1f} epochs ({one.steps:.0f} steps, worth {one.even:.0f} even "
+            f"ones) at θ × {theta:g}"
+            for theta, one in known.items()
+        )
+        + "."
+    )
+    sentences = [seen, positive]
+    for noise, words in ((False, "every step counted in full"), (True, "steps discounted for their noise")):
+        ratios = [known[theta].ratio(alpha, noise) for alpha, theta in own]
+        right = np.mean([(ratio > 1) == (share > 0.5) for ratio, share in zip(ratios, own.values(), strict=True)])
+        rank = stats.spearmanr(ratios, list(own.values()))[0] if len(own) > 2 and np.ptp(list(own.values())) else np.nan
+        together = f"; rank correlation of ratio and share {rank:+.2f}" if np.isfinite(rank) else ""
+        sentences.append(
+            f"With {words}, the prediction puts {100 * right:.0f} % of the points on the right side of the boundary "
+            f"(over half of the edges dropped or not){together}."
+        )
+    return sentences
+
+
+def _seed_words(points: Mapping[tuple, Sequence]) -> str:
+    counts = sorted({len(runs) for runs in points.values()})
+    return f"{counts[0]} to {counts[-1]} seeds each" if len(counts) > 1 else f"{counts[0]} seed(s) each"

@@ -1,0 +1,302 @@
+"""Appendix H from recorded runs: the cost maps of other normalisations and stacking orders against those of batch norm
+in the order ReLU-Conv-BN, and the verdicts on N-affine, N-IN and S-order.
+
+Two maps are compared by the correlation of their entries. A run's map is set against the mean map of the *other* seeds'
+base runs, so that the base can be compared with itself in the same way: that likeness is the most that a variant which
+changes nothing could reach. Letters in shapes: s seeds, E edges, K operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from nas_core.pages import normalization_figures, summary
+from nas_core.pages.claims import NOT_REPRODUCED, REPRODUCED, Verdict, number
+from nas_core.pages.evidence import (
+    FEWEST_SEEDS,
+    MODERATE,
+    STRONG,
+    Results,
+    combine,
+    fisher_correlation,
+    grade,
+    paired,
+    sign,
+    verdict,
+    with_interval,
+)
+from nas_core.pages.tables import markdown
+from nas_core.space import NONE
+
+BASE = "batch norm, ReLU-Conv-BN"
+LAYER = "layer norm, affine"
+INSTANCE_AFFINE = "instance norm, affine"
+INSTANCE = "instance norm"
+CONV_RELU = "Conv-ReLU-BN"
+CONV_NORM = "Conv-BN-ReLU"
+BEFORE, AFTER = "before training", "after training"
+
+_NAMES = {
+    BASE: "cost",
+    LAYER: "layer_affine",
+    INSTANCE_AFFINE: "instance_affine",
+    INSTANCE: "instance",
+    CONV_RELU: "conv_relu_norm",
+    CONV_NORM: "conv_norm_relu",
+}
+
+
+def label(title: str, when: str) -> str:
+    """The label of a variant's runs before or after training."""
+    return f"{title}, {when}"
+
+
+RECIPES = {
+    label(title, when): f"reference_{name}_{recipe}"
+    for title, name in _NAMES.items()
+    for when, recipe in ((BEFORE, "initial"), (AFTER, "trained"))
+}
+"""The recipe behind every label."""
+
+NOTHING = 1e-3
+"""A map whose largest entry is below this share of the base's mean entry counts as zero: what single precision leaves
+of a sum that cancels is smaller still, and a cost of that size moves nothing."""
+STILL = 1e-3
+"""A loss that stays this close (in nats) to the one of equal logits has learned nothing."""
+ALIKE = 2.0
+"""Mean sizes within this factor of each other count as the same size."""
+
+
+def entries(results: Sequence) -> np.ndarray:
+    """``[s, E, K - 1]``: the last cell's mean cost of every operation but *none*, with θ and α fixed."""
+    return np.delete(summary.stack(results, "statistics_mean")[:, -1], NONE, axis=-1)
+
+
+def sizes(results: Sequence) -> np.ndarray:
+    """``[s]``: mean |entry| of each map."""
+    return np.nanmean(np.abs(entries(results)), axis=(1, 2))
+
+
+def likeness(own: Sequence, base: Sequence) -> np.ndarray:
+    """``[s]``: Fisher's z of the correlation between a run's map and the mean map of the base's other seeds.
+
+    Both are runs of the same seeds in the same order. A single seed is compared with the base's own run, which leaves
+    nothing to compare the base itself with (NaN). A map without cost has no correlation (NaN)."""
+    maps, others = entries(own), entries(base)
+    if len(others) == 1:
+        return np.array([math.nan if own is base else fisher_correlation(maps[0].ravel(), others[0].ravel())])
+    rest = [np.delete(others, run, axis=0).mean(axis=0) for run in range(len(others))]
+    found = np.array([fisher_correlation(a.ravel(), b.ravel()) for a, b in zip(maps, rest, strict=True)])
+    return np.where(_is_nothing(own, base), math.nan, found)
+
+
+def _is_nothing(own: Sequence, base: Sequence) -> np.ndarray:
+    """``[s]``: whether a map is zero next to the base's; see :data:`NOTHING`."""
+    return np.nanmax(np.abs(entries(own)), axis=(1, 2)) <= NOTHING * sizes(base)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant's maps against the base's, one number a seed: Fisher's z of the correlation (``alike``) and of that of
+    the base with itself (``ceiling``), the ``size`` of its mean |entry| over the base's, and how many of all ``known``
+    entries are ``positive`` in the variant and in the base. ``nothing``: whether the map is zero."""
+
+    title: str
+    when: str
+    alike: np.ndarray
+    ceiling: np.ndarray
+    size: np.ndarray
+    positive: np.ndarray
+    base_positive: np.ndarray
+    known: int
+    nothing: np.ndarray
+
+    @property
+    def outcome(self) -> str:
+        """Whether the maps are shown to be alike: a correlation above 0. A map of zeros is not like any."""
+        if self.nothing.all() and len(self.nothing) >= FEWEST_SEEDS:
+            return NOT_REPRODUCED
+        return sign(self.alike, +1)
+
+    def correlates(self, threshold: float) -> bool:
+        """Whether the mean correlation reaches a threshold; a map of zeros reaches none."""
+        return bool(np.tanh(summary.interval(self.alike)[0]) >= threshold)
+
+    @property
+    def same_size(self) -> bool:
+        """Whether the geometric mean of ``size`` is within :data:`ALIKE` of 1."""
+        if self.nothing.any():
+            return False
+        return abs(summary.interval(np.log(self.size))[0]) <= math.log(ALIKE)
+
+    @property
+    def words(self) -> str:
+        """Correlation and size, for a verdict's sentence."""
+        place = f"{self.title} {self.when}"
+        if self.nothing.all():
+            return f"{place}: no cost to compare"
+        size = np.log(np.maximum(self.size, np.finfo(float).tiny))
+        return (
+            f"{place}: correlation {with_interval(self.alike, np.tanh)}, size {with_interval(size, np.exp)} times the "
+            "base's"
+        )
+
+
+def compare(results: Results, title: str, when: str) -> Comparison:
+    """One variant against the base at one time, paired by seed."""
+    own, base = paired(results, label(title, when), label(BASE, when))
+    maps, others = entries(own), entries(base)
+    return Comparison(
+        title,
+        when,
+        likeness(own, base),
+        likeness(base, base),
+        sizes(own) / np.maximum(sizes(base), np.finfo(float).tiny),
+        (maps > 0).sum(axis=(1, 2)),
+        (others > 0).sum(axis=(1, 2)),
+        int(np.isfinite(maps[0]).sum()),
+        _is_nothing(own, base),
+    )
+
+
+def panels(results: Results, titles: Sequence[str], when: str) -> dict[str, list]:
+    """The runs of several variants at one time, by title: the panels of a figure."""
+    return {title: list(results[label(title, when)]) for title in titles}
+
+
+def times(results: Results, title: str) -> dict[str, list]:
+    """The runs of one variant before and after training."""
+    return {when: list(results[label(title, when)]) for when in (BEFORE, AFTER)}
+
+
+def comparisons(results: Results, titles: Sequence[str]) -> list[Comparison]:
+    """:func:`compare` before and after training, for every title."""
+    return [compare(results, title, when) for title in titles for when in (BEFORE, AFTER)]
+
+
+def comparison_table(results: Results, titles: Sequence[str]) -> str:
+    """Variants against the base, before and after training: signs, correlation and size; means over seeds with 95 %
+    intervals, sizes as geometric means."""
+    rows = []
+    for own in comparisons(results, titles):
+        positive, base = (f"{values.mean():.1f}" for values in (own.positive, own.base_positive))
+        difference = with_interval((own.positive - own.base_positive).astype(float))
+        size = np.log(np.maximum(own.size, np.finfo(float).tiny))
+        alike = "all zero" if own.nothing.all() else with_interval(own.alike, np.tanh)
+        rows.append((
+            f"{own.title}, {own.when}", len(own.size), f"{positive} and {base} of {own.known}", difference, alike,
+            with_interval(own.ceiling, np.tanh), with_interval(size, np.exp),
+        ))  # fmt: skip
+    header = ("variant", "n", "positive entries, variant and base", "paired difference", "correlation with the base",
+              "base with itself", "size, times the base's")  # fmt: skip
+    return markdown(header, rows, text=1)
+
+
+def learning_table(results: Results) -> str:
+    """What every network learned: accuracy and loss on training images at the end, and L − H, means over seeds with
+    95 % intervals."""
+    rows = []
+    for title in _NAMES:
+        runs = results.get(label(title, AFTER))
+        if runs:
+            loss, entropy = summary.loss_and_entropy(runs, "train")
+            accuracy = summary.stack(runs, "accuracy")[:, :, 0]
+            columns = (accuracy[:, 0], accuracy[:, -1], loss[:, -1], (loss - entropy)[:, -1])
+            rows.append((title, len(runs), *map(with_interval, columns)))
+    header = ("network", "n", "accuracy before", "accuracy after", "loss after", "L − H after")
+    return markdown(header, rows, text=1)
+
+
+# -------------------------------------------------------------------------------------------------------------- verdicts
+
+
+def _same_maps(claim_id: str, results: Results, titles: Sequence[str]) -> Verdict:
+    """Whether the maps of all ``titles`` are those of the base, before and after training.
+
+    Direction: each correlates with the base's. Magnitude: every correlation is strong and every size the same; *partly*
+    if at least half of the maps correlate moderately. The number is the mean correlation after training."""
+    found = comparisons(results, titles)
+    direction = combine([own.outcome for own in found])
+    full = all(own.correlates(STRONG) and own.same_size for own in found)
+    half = 2 * sum(own.correlates(MODERATE) for own in found) >= len(found)
+    later = np.stack([own.alike for own in found if own.when == AFTER])
+    known = np.isfinite(later).sum(axis=0)
+    values = np.where(known > 0, np.nansum(later, axis=0) / np.maximum(known, 1), math.nan)
+    ceiling = with_interval(found[1].ceiling, np.tanh)
+    sentence = (
+        f"Recorded maps against those of batch norm in the order ReLU-Conv-BN: {'; '.join(own.words for own in found)}. "
+        f"After training the base's own maps correlate by {ceiling} between seeds. The number is the mean correlation "
+        "after training."
+    )
+    runs = [run for title in titles for run in results[label(title, AFTER)]]
+    return verdict(
+        claim_id, runs, values, "correlation", direction, grade(direction, full, half), sentence, np.tanh
+    )
+
+
+def affine_maps(results: Results) -> Verdict:
+    """N-affine, as recorded: the maps of layer and instance norm with affine parameters."""
+    return _same_maps("N-affine", results, (LAYER, INSTANCE_AFFINE))
+
+
+def order_maps(results: Results) -> Verdict:
+    """S-order, as recorded: the maps of the other two orders."""
+    return _same_maps("S-order", results, (CONV_RELU, CONV_NORM))
+
+
+def no_cost(results: Results) -> Verdict:
+    """N-IN, as recorded: no entry of a map is more than :data:`NOTHING` of the base's mean entry, before and after
+    training, and the loss stays within :data:`STILL` of ln 10 all the way. The number is the largest such share after
+    training."""
+    shares = {}
+    for when in (BEFORE, AFTER):
+        own, base = paired(results, label(INSTANCE, when), label(BASE, when))
+        shares[when] = np.nanmax(np.abs(entries(own)), axis=(1, 2)) / sizes(base)
+    loss = summary.loss_and_entropy(own, "train")[0]
+    moved = np.abs(loss - math.log(10)).max(axis=1)
+    accuracy = summary.stack(own, "accuracy")[:, :, 0]
+    parts = [*(values <= NOTHING for values in shares.values()), moved <= STILL]
+    enough = len(own) >= FEWEST_SEEDS
+    outcomes = [(REPRODUCED if part.all() else NOT_REPRODUCED) if enough else sign([], +1) for part in parts]
+    direction = combine(outcomes)
+    sentence = (
+        f"Recorded: the largest entry is {number(float(shares[BEFORE].max()))} of the mean entry under batch norm before "
+        f"training and {number(float(shares[AFTER].max()))} after it. The loss stays within "
+        f"{number(float(moved.max()))} of ln 10, accuracy on training images ends at {with_interval(accuracy[:, -1])}."
+    )
+    return verdict(
+        "N-IN", own, shares[AFTER], "of batch norm's mean entry", direction, direction, sentence
+    )
+
+
+RECORDED: dict[str, Callable[[Results], Verdict]] = {"N-affine": affine_maps, "N-IN": no_cost, "S-order": order_maps}
+"""The recorded part of each claim."""
+
+
+def measure(claim_id: str, results: Results) -> Verdict:
+    """One verdict on a claim of Appendix H from its two parts: what holds on small networks
+    (:func:`nas_core.pages.normalization_figures.findings`), and what recorded maps show.
+
+    Direction combines both; magnitude, number and n are those of the recorded maps."""
+    recorded = RECORDED[claim_id](results)
+    (theory,) = (own for own in normalization_figures.verdicts(*normalization_figures.findings())
+                 if own.claim_id == claim_id)  # fmt: skip
+    return joined(theory, recorded)
+
+
+def joined(theory: Verdict, recorded: Verdict) -> Verdict:
+    """See :func:`measure`."""
+    return replace(
+        recorded,
+        direction=combine([theory.direction, recorded.direction]),
+        sentence=f"{theory.sentence} {recorded.sentence}",
+    )
+
+
+MEASURES: dict[str, Callable[[Results], Verdict]] = {claim_id: partial(measure, claim_id) for claim_id in RECORDED}
+"""The measures of this module, by claim."""

@@ -1,0 +1,261 @@
+"""Estimators of the cost: the shared pass against a probe of every architecture, what is estimated, and when one may stop."""
+
+import itertools
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nas_core import estimation
+from nas_core.conditioned import SharedBatch, every_architecture, layout, table, weights, wiring
+from nas_core.cost import exact_cost, probe
+from nas_core.data import DataConfig
+from nas_core.estimators import (
+    Conditioned,
+    Counterfactual,
+    Rows,
+    Sampled,
+    adaptive,
+    best_split,
+    decided,
+    entries,
+    measure,
+    sign_known,
+    two_way,
+    variance_components,
+)
+from nas_core.operations import Normalization
+from nas_core.relaxation import Sample, masked
+from nas_core.space import NONE, OPERATIONS, darts, minimal, modified, simplified
+from nas_core.supernet import NetworkConfig
+from tests.networks import POOLS, batch, network
+
+THREE = ("none", "skip_connect", "sep_conv_3x3")
+MIXED = minimal().only(("none", "max_pool_3x3", "dil_conv_5x5")).only(("none", "skip_connect", "sep_conv_5x5", "avg_pool_3x3"), 4)
+CELLS = {
+    "pools": minimal().only(POOLS),
+    "pools between convolutions": MIXED,
+    "convolutions": minimal().only(("sep_conv_3x3", "dil_conv_3x3", "avg_pool_3x3")),
+    "unequal": minimal().only(("none", "sep_conv_5x5"), 0).only(("dil_conv_3x3", "skip_connect", "none"), 1).only(THREE, 2).fix(3, "none"),
+    "one input": simplified(),
+    "one output": modified(),
+}
+EPS = 1e-2
+"""Large, so that what normalised paths leave over shows up."""
+
+
+def sample_of(choice):
+    z = F.one_hot(torch.tensor(choice), len(OPERATIONS)).double()[None]
+    return Sample(z, z > 0)
+
+
+@pytest.mark.parametrize("head_bias", [False, True])
+@pytest.mark.parametrize("name", CELLS)
+def test_every_architecture_costs_what_its_probe_says(name, head_bias):
+    net = network(CELLS[name], eps=EPS, head_bias=head_bias)
+    images, labels = batch(images=4)
+    costs = layout(SharedBatch(net, images, labels))
+    edges = net.config.cell.edges
+    every = list(itertools.product(*(enumerate(edge.indices) for edge in edges)))
+    some = every if len(every) < 200 else [every[i] for i in np.random.default_rng(0).permutation(len(every))[:200]]
+    for architecture in some:
+        place, choice = zip(*architecture)
+        expected = probe(net, images, labels, sample_of(choice)).cost[0]
+        for e, k in enumerate(choice):
+            assert float(costs[(e, *place)]) == pytest.approx(float(expected[e, k]), rel=1e-9, abs=1e-13), (choice, e)
+
+
+def test_the_whole_table_is_the_enumerated_one():
+    net = network(MIXED, eps=EPS)
+    data = batch()
+    flat = masked(torch.zeros(1, 5, len(OPERATIONS), dtype=torch.float64), MIXED)
+    expected = exact_cost(net, *data, flat).conditional[0]
+    found = table(SharedBatch(net, *data), every_architecture(net.config))
+    mask = torch.tensor(MIXED.mask())
+    torch.testing.assert_close(found[mask], expected[mask], rtol=1e-9, atol=1e-13)
+    assert torch.isnan(found[~mask]).all() and (found[:, NONE] == 0).all()
+    # The mean over the layout is the same thing in another order.
+    costs = layout(SharedBatch(net, *data))
+    for e, k in zip(*np.nonzero(entries(MIXED))):
+        own = costs[e].movedim(e, 0)[MIXED.edges[e].indices.index(k)].mean()
+        assert float(own) == pytest.approx(float(found[e, k]), rel=1e-9)
+
+
+@pytest.mark.parametrize("estimator", [Conditioned(), Conditioned(2, 1, 2), Conditioned(1, 3), Sampled()])
+def test_estimators_agree_with_the_exact_table_on_average(estimator):
+    """Over 400 draws on one batch the mean lies within four and a half standard errors; a wrong weight moves it by far more."""
+    cell = minimal().without(("sep_conv_5x5", "dil_conv_5x5"))
+    net, data = network(cell, channels=2, eps=EPS), batch(images=4)
+    wanted, generator = entries(cell), torch.Generator().manual_seed(1)
+    exact = Conditioned(rounds=None).row(net, *data, generator).numpy()
+    rows = measure(net, estimator, itertools.repeat(data, 400), generator)
+    off = np.abs(rows.mean() - exact)[wanted] / (rows.standard_error()[wanted] + 1e-12)
+    assert off.max() < 4.5
+    assert rows.standard_error()[wanted].max() < 0.5 * np.abs(exact[wanted]).max(), "else this would say nothing"
+
+
+def test_the_counterfactual_answer_is_another_one():
+    net, data = network(minimal().only(THREE), channels=2), batch(images=4)
+    generator = torch.Generator().manual_seed(1)
+    exact = Conditioned(rounds=None).row(net, *data, generator).numpy()
+    rows = measure(net, Counterfactual(), itertools.repeat(data, 300), generator)
+    wanted = entries(net.config.cell)
+    assert (rows.count()[wanted] == 300).all()
+    assert (np.abs(rows.mean() - exact)[wanted] / rows.standard_error()[wanted]).max() > 8
+
+
+def test_conditioning_has_less_variance_and_observes_everything():
+    net, data = network(minimal(), channels=2), batch(images=4)
+    generator = torch.Generator().manual_seed(0)
+    wanted = entries(minimal())
+    few, many = (measure(net, own, itertools.repeat(data, n), generator) for own, n in ((Conditioned(), 12), (Sampled(), 300)))
+    assert (few.count()[wanted] == 12).all()
+    assert np.nanmean(few.variance()[wanted]) < 0.5 * np.nanmean(many.variance()[wanted])
+
+
+@pytest.mark.parametrize("own", [Conditioned(2), Conditioned(1, 2), Conditioned(1, 5, 3)])
+def test_a_design_gives_every_candidate_its_turn(own):
+    design = own.design(NetworkConfig(), torch.Generator().manual_seed(0))
+    for f in range(2):
+        assert np.bincount([choice[f] for choice in design.first], minlength=8).tolist() == [own.rounds] * 8
+    assert {k for some in design.between for k in some} == set(range(8))
+    assert all(len(set(some)) == len(some) == 2 + (own.between or 6) for some in design.between)
+    for some in design.direct:
+        assert all(np.bincount([pair[d] for pair in some], minlength=8).tolist() == [own.direct] * 8 for d in range(2))
+    assert float(weights(design.between[0], range(8)).sum()) == pytest.approx(1)
+
+
+def test_what_cannot_be_conditioned_is_refused_in_one_sentence():
+    for config in (
+        NetworkConfig(cells=2),
+        NetworkConfig(cell=darts(3)),
+        NetworkConfig(normalization=Normalization("instance")),
+        NetworkConfig(normalization=Normalization(affine=True)),
+        NetworkConfig(order="conv-relu-norm"),
+    ):
+        with pytest.raises(ValueError, match="conditioning needs .*; take the sampled estimator there"):
+            wiring(config)
+    with pytest.raises(ValueError, match="rounds is 0; give a whole number of at least 1"):
+        Conditioned(rounds=0)
+
+
+# --- variance ---------------------------------------------------------------------------------------------------------
+
+
+def test_variance_components_are_unbiased():
+    rng = np.random.default_rng(0)
+    architecture = np.array([-2.0, 0.0, 2.0, 0.0])  # a population of four, variance 2
+
+    def once():
+        return two_way(architecture + 3 * rng.normal(size=(5, 1)) + 0.5 * rng.normal(size=(5, 4)))
+
+    found = np.array([once() for _ in range(2000)])
+    # The mean over four architectures keeps a quarter of the interaction's variance: batches are all that is sampled.
+    expected = np.array([2.0, 9.0 + 0.25 / 4, 0.25 * 3 / 4])
+    assert np.abs(found.mean(0) - expected).max() < 5 * (found.std(0) / np.sqrt(len(found))).max()
+    assert np.abs(found.mean(0) - expected)[[0, 2]] == pytest.approx([0, 0], abs=0.02)
+
+
+def test_components_add_up_to_the_variance_of_a_probe():
+    net = network(minimal().only(THREE), channels=2)
+    batches = [batch(seed, images=4) for seed in range(6)]
+    single, shared = variance_components(net, batches)
+    wanted = entries(net.config.cell)
+    tables = torch.stack([layout(SharedBatch(net, *one)) for one in batches]).numpy()
+    costs = tables[:, 2].take(1, axis=3).reshape(6, -1)  # edge 2, its second candidate
+    k = OPERATIONS.index("skip_connect")
+    assert single[1, 2, k] == pytest.approx(costs.mean(1).var(ddof=1))
+    total = costs.var(axis=0, ddof=1).mean() + costs.mean(0).var() - single[2, 2, k] / 6
+    assert single[:, 2, k].sum() == pytest.approx(total)
+    assert shared[1] == pytest.approx(single[1])
+    assert (shared[2] <= single[2] + 1e-12).all() and (shared[0] + shared[2] / 6 <= single[0] + single[2] / 6 + 1e-12).all()
+    assert (single[:, ~wanted] == 0).all()
+
+
+def test_the_best_split_is_the_minimum():
+    n = best_split(4.0, 1.0, 0.5, 3.0)
+
+    def price(n):
+        return (1.0 + 4.0 / n) * (3.0 + 0.5 * n)
+
+    assert price(n) < min(price(n * 0.9), price(n * 1.1)) and n == pytest.approx(np.sqrt(24))
+
+
+# --- signs ------------------------------------------------------------------------------------------------------------
+
+
+def test_signs_are_rarely_wrong_however_often_one_looks():
+    """With a true mean of 0 every sign that is called is wrong: it must happen in fewer than 5 % of 600 walks."""
+    rng = np.random.default_rng(0)
+    wanted = np.ones((2, 2), bool)
+    walks = [Rows(rng.normal(size=(120, 2, 2)), 1.0) for _ in range(600)]
+    wrong = np.mean([np.isfinite(decided(rows, range(4, 121, 4), 0.95, wanted)).any() for rows in walks])
+    naive = np.mean([(np.abs(rows.mean()) > 1.96 * rows.standard_error()).any() for rows in walks])
+    assert wrong < 0.05 < naive
+
+
+def test_a_clear_sign_is_known_soon_and_a_faint_one_later():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(400, 1, 3)) + np.array([3.0, 0.5, 0.0])
+    values[::2, 0, 0] = np.nan  # seen half the time
+    steps = decided(Rows(values, 1.0), range(10, 401, 10), 0.95, np.ones((1, 3), bool))[0]
+    assert steps[0] <= 20 < steps[1] < 400 and np.isnan(steps[2])
+    assert not sign_known(Rows(values[:1], 1.0), 1, 0.95, np.ones((1, 3), bool)).any(), "one observation tells nothing"
+
+
+class Told:
+    """An estimator that returns given rows."""
+
+    def __init__(self, values):
+        self.values = iter(torch.tensor(values))
+
+    def row(self, network, images, labels, generator):
+        return next(self.values)
+
+
+def test_adaptive_stops_when_every_sign_is_known_and_agrees_with_the_whole_walk():
+    wanted = entries(minimal())
+    values = np.random.default_rng(0).normal(size=(200, 5, 8)) + 2
+    values[..., NONE] = 0
+    net = types.SimpleNamespace(config=NetworkConfig())
+    rows, steps = adaptive(net, Told(values), itertools.repeat((None, None), 200), None, every=10)
+    whole = decided(Rows(values, 1.0), range(10, 201, 10), 0.95, wanted)
+    assert np.array_equal(steps, whole, equal_nan=True) and len(rows.values) == np.nanmax(whole) < 200
+    values[:, 0, 1] -= 2  # this one is never known
+    rows, steps = adaptive(net, Told(values), itertools.repeat((None, None), 200), None, every=10)
+    assert len(rows.values) == 200 and np.isnan(steps[0, 1])
+
+
+# --- the experiment ---------------------------------------------------------------------------------------------------
+
+
+def small(**changes):
+    values = dict(
+        network=NetworkConfig(cell=minimal().only(THREE), channels=4),
+        data=DataConfig("digits", images=64, held_out=0.0),
+        epochs=1, batch_size=16, repeats=2, probe_passes=2, rounds=(1,), layout_batches=2, fixed_passes=2,
+    )  # fmt: skip
+    return estimation.EstimatorConfig(**{**values, **changes})
+
+
+def test_the_experiment_repeats_its_bits_and_says_how_far_it_is():
+    heard = []
+    first = estimation.run(small(), 0, progress=lambda done, total: heard.append((done, total)))
+    again = estimation.run(small(), 0)
+    assert heard[-1][0] == heard[-1][1] == len(heard)
+    assert {name for name in first if not np.array_equal(first[name], again[name], equal_nan=True)} <= {
+        name for name in first if name.endswith("seconds")
+    }
+    assert first["sampled_mean"].shape == (2, 2, 5, 8) and first["conditioned_1_count"].max() == first["steps_per_pass"] == 4
+    assert (first["sampled_steps"] == 8).all() and (first["conditioned_1_steps"] == 4).all()
+    assert first["components_single"].shape == first["components_shared"].shape == (2, 3, 5, 8)
+    assert not np.array_equal(first["exact_mean"][0], first["exact_mean"][1]), "θ has moved"
+    assert estimation.estimate(small()) > 0
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"repeats": 1}, {"layout_batches": 1}, {"confidence": 1.0}])
+def test_an_impossible_experiment_is_one_sentence(wrong):
+    with pytest.raises(ValueError, match="give a"):
+        small(**wrong)
