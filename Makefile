@@ -51,7 +51,7 @@ book: $(INSTALLED)
 
 test: $(INSTALLED)
 	@echo "==> Running the tests"
-	@python -m pytest || { echo "==> Some tests failed: see above."; exit 1; }
+	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup || { echo "==> Some tests failed: see above."; exit 1; }
 	@echo "==> All tests passed."
 
 screenshots: $(INSTALLED)

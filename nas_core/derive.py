@@ -94,8 +94,8 @@ def project(masses_E: np.ndarray, budget: float) -> np.ndarray:
 
 
 def budget_rule(probability_EK: np.ndarray, cell: Cell, keep: int = 2) -> Wiring:
-    """As many edges as the rule of DARTS has room for, but spread over the whole cell: the masses are projected onto
-    that budget, and an edge is kept that gets at least half of itself."""
+    """The masses of the whole cell projected onto a budget, as many edges as the rule of DARTS keeps: an edge stays that
+    is left at least half of itself. Masses that are nearly equal are shifted alike, and so all stay or all go."""
     budget = sum(min(keep, len(cell.incoming(node))) for node in cell.intermediate)
     return _best(probability_EK, project(mass(probability_EK), budget) >= 0.5 * (1 - TIE))
 

@@ -2,11 +2,12 @@
 a training of θ under uniform sampling (Section 5.1).
 
 Shapes of what is recorded: T = 2 states of θ (initial, trained), R repeats, E edges, K operations. Every estimator runs R times on
-passes of its own; seconds are measured on the machine at hand, so they, unlike all else, differ from run to run."""
+passes of its own; the seconds of the processor are measured on the machine at hand, so they, unlike all else, differ from run to run."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_core.conditioned import wiring
+from nas_core.conditioned import SharedBatch, layout, wiring
 from nas_core.config import ThetaConfig
 from nas_core.cost import probe
 from nas_core.data import DataConfig, Splits, batches, prepare, stream
@@ -25,9 +26,9 @@ from nas_core.estimators import (
     Estimator,
     Rows,
     Sampled,
-    adaptive,
     decided,
     entries,
+    exact_tables,
     measure,
     variance_components,
 )
@@ -43,29 +44,26 @@ STATES = ("initial", "trained")
 class EstimatorConfig:
     """Everything that defines the experiment but its seed and its machine.
 
-    θ is trained for ``epochs`` between the two states. A repeat of ``conditioned`` takes ``passes`` passes over the training images, one of the
-    probes ``probe_passes``. ``rounds`` are the splits that ``conditioned`` is tried with, ``layout_batches`` the batches on which every
-    architecture is measured. ``fixed_passes`` is what a search's statistics take whatever they find."""
+    θ is trained for ``epochs`` between the two states. A repeat takes ``passes`` passes over the training images, one of the sampled
+    estimator ``sampled_passes``. ``layout_batches`` are the batches on which every architecture is measured, ``fixed_passes`` what a
+    search's statistics take whatever they find."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=lambda: DataConfig(held_out=0.0))
     theta: ThetaConfig = field(default_factory=ThetaConfig)
+    conditioned: Conditioned = field(default_factory=Conditioned)
     epochs: int = 20
     batch_size: int = 64
     repeats: int = 5
     passes: int = 1
-    probe_passes: int = 5
-    rounds: tuple[int, ...] = (1, 2, 4)
-    layout_batches: int = 5
+    sampled_passes: int = 5
+    layout_batches: int = 4
     fixed_passes: int = 50
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rounds", tuple(self.rounds))
-        for name, least in (("epochs", 1), ("batch_size", 2), ("repeats", 2), ("passes", 1), ("probe_passes", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a whole number of at least {least}")
-        for name, least in (("layout_batches", 2), ("fixed_passes", 1)):
+        counts = {"epochs": 1, "batch_size": 2, "repeats": 2, "passes": 1, "sampled_passes": 1}
+        for name, least in (counts | {"layout_batches": 2, "fixed_passes": 1}).items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a whole number of at least {least}")
         if not 0 < self.confidence < 1:
@@ -74,8 +72,11 @@ class EstimatorConfig:
 
     def estimators(self) -> dict[str, tuple[Estimator, int]]:
         """By the name under which it is recorded: each estimator, and the passes of a repeat."""
-        table = {"sampled": (Sampled(), self.probe_passes), "counterfactual": (Counterfactual(), self.passes)}
-        return table | {f"conditioned_{rounds}": (Conditioned(rounds), self.passes) for rounds in self.rounds}
+        return {
+            "sampled": (Sampled(), self.sampled_passes),
+            "counterfactual": (Counterfactual(), self.passes),
+            "conditioned": (self.conditioned, self.passes),
+        }
 
 
 class _Experiment:
@@ -138,45 +139,22 @@ class _Experiment:
         }
 
     def exact(self) -> dict[str, np.ndarray]:
-        """The exact table of R single batches."""
-        runs = []
-        for repeat in range(self.config.repeats):
-            generator = stream(self.seed, f"exact {repeat}")
-            one = [next(self.passes(1, generator))]
-            runs.append(measure(self.network, Conditioned(rounds=None), one, generator))
-        return {"mean": np.stack([run.mean() for run in runs]), "seconds": np.array([run.seconds for run in runs])}
-
-    def components(self) -> dict[str, np.ndarray]:
-        """Variance components of a probe and of the mean over an x₁."""
-        walk = self.passes(None, stream(self.seed, "layout"))
+        """Every architecture on each of a few batches: the exact table of each, the seconds of all, and variance components of a probe
+        and of the mean over an x₁."""
+        walk, start = self.passes(None, stream(self.seed, "layout")), time.process_time()
         some = [next(walk) for _ in range(self.config.layout_batches)]
-        single, shared = variance_components(self.network, some)
-        return {"single": single, "shared": shared}
-
-    def adaptive(self) -> dict[str, np.ndarray]:
-        """The first split, until every sign is known or as many passes are done as are fixed elsewhere."""
-        generator = stream(self.seed, "adaptive")
-        rows, signs = adaptive(
-            self.network,
-            Conditioned(self.config.rounds[0]),
-            self.passes(self.config.fixed_passes, generator),
-            generator,
-            every=self.per_pass,
-            confidence=self.config.confidence,
-        )
-        return {
-            "mean": rows.mean(),
-            "steps": np.array(len(rows.values)),
-            "signs": signs,
-            "seconds": np.array(rows.seconds),
-        }
+        layouts = np.stack([layout(SharedBatch(self.network, *batch)).numpy() for batch in some])
+        seconds = time.process_time() - start
+        single, shared = variance_components(self.config.network, layouts)
+        mean = exact_tables(self.config.network.cell, layouts)
+        return {"mean": mean, "seconds": np.array(seconds), "single": single, "shared": shared}
 
     def parts(self) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
         """Everything that is measured of one state, by name."""
         table = {
             name: lambda name=name, own=own: self.repeated(name, *own) for name, own in self.config.estimators().items()
         }
-        return table | {"exact": self.exact, "components": self.components, "adaptive": self.adaptive}
+        return table | {"exact": self.exact}
 
 
 def run(
@@ -208,7 +186,7 @@ def run(
 
 
 def estimate(config: EstimatorConfig, *, device: str = "cpu", steps: int = 2) -> float:
-    """About how many seconds :func:`run` takes here, from a few timed steps; the adaptive part at its longest."""
+    """About how many seconds :func:`run` takes here, from a few timed steps."""
     experiment = _Experiment(config, 0, device, prepare(config.data, 0, device=device))
     generator, walk = stream(0, "estimate"), experiment.passes(None, stream(0, "estimate order"))
     some = [next(walk) for _ in range(steps)]
@@ -218,7 +196,7 @@ def estimate(config: EstimatorConfig, *, device: str = "cpu", steps: int = 2) ->
     }
     a_pass = experiment.per_pass
     total = sum(a_pass * config.repeats * passes * seconds[name] for name, (_, passes) in config.estimators().items())
-    exact = measure(experiment.network, Conditioned(rounds=None), some[:1], generator).seconds
-    total += exact * (config.repeats + config.layout_batches)
-    total += a_pass * config.fixed_passes * seconds[f"conditioned_{config.rounds[0]}"]
+    start = time.process_time()
+    layout(SharedBatch(experiment.network, *some[0]))
+    total += (time.process_time() - start) * config.layout_batches
     return len(STATES) * total + 2 * a_pass * config.epochs * seconds["sampled"]

@@ -22,7 +22,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from nas_core.conditioned import Design, SharedBatch, every_architecture, layout, table, wiring
+from nas_core.conditioned import Design, SharedBatch, every_architecture, table, wiring
 from nas_core.cost import probe
 from nas_core.relaxation import Sample, Uniform, masked
 from nas_core.space import NONE, OPERATIONS, SKIP, Cell
@@ -83,7 +83,7 @@ class Conditioned:
     *skip_connect*, which cost nothing, come on top), ``direct`` how many rounds of choices on the direct edges each is combined with."""
 
     rounds: int | None = 1
-    between: int | None = None
+    between: int | None = 1
     direct: int = 1
     name: str = "conditioned"
 
@@ -159,9 +159,9 @@ class Rows:
 
 def measure(network: Supernet, estimator: Estimator, batches: Batches, generator: torch.Generator) -> Rows:
     """A row for every batch. The seconds include making the batches."""
-    start = time.perf_counter()
+    start = time.process_time()
     values = [estimator.row(network, *batch, generator).numpy() for batch in batches]
-    return Rows(np.stack(values), time.perf_counter() - start)
+    return Rows(np.stack(values), time.process_time() - start)
 
 
 # --- how many samples a sign needs ------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def adaptive(
     """Measure until every sign is known, looking after ``every`` batches, or until ``batches`` end.
 
     Returns the rows and, per entry, after how many of them its sign was known (see :func:`decided`)."""
-    wanted, start = entries(network.config.cell), time.perf_counter()
+    wanted, start = entries(network.config.cell), time.process_time()
     values: list[np.ndarray] = []
     steps = np.full(wanted.shape, np.nan)
     for batch in batches:
@@ -210,7 +210,7 @@ def adaptive(
             steps = np.where(np.isnan(steps) & known, len(values), steps)
             if np.isfinite(steps[wanted]).all():
                 break
-    return Rows(np.stack(values), time.perf_counter() - start), steps
+    return Rows(np.stack(values), time.process_time() - start), steps
 
 
 # --- where the variance comes from ------------------------------------------------------------------------------------
@@ -227,21 +227,33 @@ def two_way(values_MA: np.ndarray) -> np.ndarray:
     return np.array([column.var() - interaction / batches, row.var(ddof=1), interaction])
 
 
-def variance_components(network: Supernet, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+def variance_components(config: NetworkConfig, layouts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``[3, E, K]`` twice, by :func:`two_way`: of one probe, and of the mean over all architectures that share an x₁.
 
-    Every architecture of the cell is measured on every batch."""
-    tables = np.stack([layout(SharedBatch(network, *batch)).numpy() for batch in batches])
-    cell, own = network.config.cell, wiring(network.config)
+    ``layouts`` ``[M, E, K_0, …]`` are those of :func:`nas_core.conditioned.layout` on M batches."""
+    cell, own = config.cell, wiring(config)
     single = np.zeros((3, len(cell.edges), len(OPERATIONS)))
     shared = np.zeros_like(single)
     for e, k in zip(*np.nonzero(entries(cell))):
-        costs = np.take(tables[:, e], cell.edges[e].indices.index(k), axis=1 + e)
+        costs = given(cell, layouts, e, k)
         # Axes of the edges that are left, after e's own is gone.
         averaged = tuple(1 + f - (f > e) for f in range(len(cell.edges)) if f not in own.first and f != e)
         single[:, e, k] = two_way(costs.reshape(len(costs), -1))
         shared[:, e, k] = two_way(costs.mean(averaged).reshape(len(costs), -1))
     return single, shared
+
+
+def given(cell: Cell, layouts: np.ndarray, edge: int, operation: int) -> np.ndarray:
+    """The cost of an operation on an edge, ``[M, …]``, over the architectures that have it there."""
+    return np.take(layouts[:, edge], cell.edges[edge].indices.index(operation), axis=1 + edge)
+
+
+def exact_tables(cell: Cell, layouts: np.ndarray) -> np.ndarray:
+    """The exact cost of each batch, ``[M, E, K]``: 0 for *none*, NaN for what is no candidate."""
+    tables = np.full((len(layouts), len(cell.edges), len(OPERATIONS)), np.nan)
+    for e, k in zip(*np.nonzero(np.array(cell.mask()))):
+        tables[:, e, k] = given(cell, layouts, e, k).reshape(len(layouts), -1).mean(1)
+    return tables
 
 
 def best_split(

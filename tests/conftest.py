@@ -11,6 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items):
+    """Under xdist, what reads the built book runs in one process, so that the book is built once."""
+    for item in items:
+        if "html" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("book"))
+
+
 def build(folder: Path) -> subprocess.CompletedProcess:
     """Build the book that lies in `folder`, warnings as errors, from recorded results only."""
     environment = {**os.environ, "NAS_RESULTS": "read"}

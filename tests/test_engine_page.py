@@ -1,5 +1,7 @@
 """The page on the engine: its differences are roundings, its benchmark is the recorded table or a sentence."""
 
+import json
+
 from nas_core.pages import engine
 
 
@@ -14,3 +16,22 @@ def test_the_benchmark_is_what_stands_between_the_markers(tmp_path, monkeypatch)
     assert "python -m benchmarks" in engine.benchmark()
     engine.RECORDED.write_text(f"before\n{engine.START}\n| a |\n{engine.END}\nafter")
     assert engine.benchmark() == "| a |"
+
+
+def test_goals_are_held_against_the_published_side_and_else_the_plain_one(tmp_path, monkeypatch):
+    def side(seconds, peak, own=(1.0, 1.0)):
+        return {"engine": {"seconds": own, "peak": 10}, "other": {"seconds": seconds, "peak": peak}}
+
+    rows = {
+        "a": {"workload": {"kind": "theta"}, "sides": {"plain": side([99.0], 99), "published": side([9.9, 9.9], 31)}},
+        "b": {"workload": {"kind": "darts"}, "sides": {"plain": side([4.1, 4.1], 20)}},
+        "c": {"workload": {"kind": "snas"}, "sides": {"published": {"engine": {"seconds": [1.0]}, "other": {}}}},
+    }
+    monkeypatch.setattr(engine, "NUMBERS", tmp_path / "results.json")
+    assert engine.goals() == []
+    engine.NUMBERS.write_text(json.dumps({"workloads": rows}))
+    assert [line[3:] for line in engine.goals()] == [
+        ["9.9×, no", "3.1×, yes"],
+        ["4.1×, yes", "2.0×, no"],
+        ["the other side does not fit", "–"],
+    ]

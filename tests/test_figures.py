@@ -239,7 +239,7 @@ def test_wiring_shows_dropped_edges_dotted_and_the_others_by_their_operation():
 )
 def test_no_edge_runs_through_a_node(cell):
     places = drawing.positions(cell)
-    for ends, path in drawing._routes(cell, places).items():
+    for ends, path in drawing.routes(cell, places).items():
         for node in set(places) - set(ends):
             assert np.hypot(*(path - np.array(places[node])).T).min() > drawing.RADIUS
 

@@ -10,8 +10,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "book").glob("*.ipynb"))
-FEW = ["-p", "scale", "tiny", "-p", "epochs", "2", "-p", "images", "64", "-p", "seeds", "[0, 1, 2]"]
-SMALL = {"05_bilevel.ipynb": 9, "05_cost_assignment.ipynb": 6}
+FEW = ["-p", "scale", "tiny", "-p", "epochs", "2", "-p", "images", "64", "-p", "seeds", "[0, 1, 2]", "-p", "minutes", "8"]
+SMALL = {
+    "01_introduction.ipynb": 9,
+    "03_observations.ipynb": 12,
+    "05_bilevel.ipynb": 9,
+    "05_cost_assignment.ipynb": 6,
+    "05_cost_estimators.ipynb": 3,
+    "05_cost_statistics.ipynb": 12,
+    "05_intermediate_edges.ipynb": 15,
+    "A_evolution.ipynb": 6,
+    "C_stacked_cells.ipynb": 12,
+    "E_corollary.ipynb": 3,
+    "G_ablations.ipynb": 39,
+    "H_normalization_and_order.ipynb": 36,
+}
 """The notebooks that run searches, and how many runs those options make of them."""
 
 

@@ -3,6 +3,7 @@
 After a change that is meant to move a verdict: `python -m tests.test_recorded`, and say in the commit why it moved.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -10,26 +11,19 @@ from pathlib import Path
 import pytest
 
 from nas_core.lab.store import State, Store, load
-from nas_core.pages import claims, runs, verdicts
-from nas_core.pages.parameters import Parameters
+from nas_core.pages import bilevel_measures, claims, overview, verdicts
 
 GOLDEN = Path(__file__).parent / "golden" / "verdicts.json"
 
 
-def quiet(words):
-    """Say nothing."""
-
-
+@functools.cache
 def recorded() -> dict:
     """The runs behind the first page's table."""
-    found = runs.collect(Parameters(), verdicts.RECIPES, quiet)
-    return found | runs.variations(
-        Parameters(scale="tiny"), "reference_darts_bilevel", "label_noise", verdicts.NOISE, quiet
-    )
+    return overview.results()
 
 
 def judged() -> list[dict]:
-    return claims.records(verdicts.judge_all(recorded()))
+    return claims.records(overview.judged(recorded()))
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +38,13 @@ def test_every_recorded_result_is_fresh():
 
 
 def test_the_chapter_s_experiments_have_five_seeds_and_say_where_they_come_from():
-    for label, own in recorded().items():
+    for label in (*bilevel_measures.RECIPES, *verdicts.NOISE):
+        own = recorded()[label]
         assert len(own) >= 5, label
         for run in own:
             assert run.meta["threads"] == 1 and run.meta["device"] and run.meta["torch"] and run.meta["seconds"] > 0
             assert len(run.meta["dataset"]["sha256"]) == 64
-    assert {run.meta["dataset"]["name"] for label in verdicts.RECIPES for run in recorded()[label]} == {"cifar10-jpeg"}
+    assert {run.meta["dataset"]["name"] for label in bilevel_measures.RECIPES for run in recorded()[label]} == {"cifar10-jpeg"}
 
 
 def test_costs_add_up_in_every_recorded_run():

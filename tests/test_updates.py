@@ -78,6 +78,13 @@ def test_without_its_output_edge_the_first_edge_needs_the_intermediate_one():
     np.testing.assert_allclose(updates.update_shares(fixed)[:, CONVOLUTION], [7 / 8, 1 / 8, 1 / 8])
 
 
+def test_a_chain_is_trained_as_a_whole_or_not_at_all():
+    chain = Cell("chain", 1, 3, (Edge(0, 1), Edge(1, 2), Edge(2, 3)), (3,))
+    assert updates.trained(chain, (True, True, True)) == (True, True, True)
+    for kept in ((True, True, False), (False, True, True), (True, False, True)):
+        assert updates.trained(chain, kept) == (False, False, False)
+
+
 def test_more_kept_edges_never_train_fewer():
     cell = darts(3)
     for kept in itertools.islice(itertools.product((False, True), repeat=len(cell.edges)), 0, None, 7):

@@ -5,7 +5,7 @@
   "use strict";
 
   const MISSING = -32768;
-  const DURATION = 12000; // of a whole search, in milliseconds
+  const DURATION = 9000; // of a whole search, in milliseconds
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
   const make = (name, attributes = {}, ...children) => build(document.createElement(name), attributes, children);
@@ -167,7 +167,8 @@
       this.touched = false;
       this.element = make("div", { class: "player-live", role: "group", "aria-label": "Player of the wiring over epochs" },
         make("div", { class: "player-panels" }, ...this.panels.map((panel) => panel.element)),
-        this.course(), this.controls(), this.table(), this.said = make("p", { class: "player-said", "aria-live": "polite" }));
+        this.course(), this.controls(), this.table(),
+        this.said = make("p", { class: "player-said", "aria-live": "polite" }));
       root.insertBefore(this.element, root.querySelector(".player-stills"));
       root.classList.add("is-live");
       this.listen();
@@ -199,7 +200,8 @@
       this.toggle = button("Play");
       this.back = button("‹", "One step back");
       this.next = button("›", "One step forward");
-      this.slider = make("input", { type: "range", min: 0, max: this.epochs.length - 1, step: 1, value: 0, "aria-label": "Epoch" });
+      const range = { type: "range", min: 0, max: this.epochs.length - 1, step: 1, value: 0 };
+      this.slider = make("input", { ...range, "aria-label": "Epoch" });
       this.clock = make("span", { class: "player-clock", "aria-hidden": "true" });
       return make("div", { class: "player-controls" }, this.toggle, this.back, this.next, this.slider, this.clock);
     }
@@ -212,13 +214,15 @@
       this.rows = present.map((operation) => ({ operation, cells: cells() }));
       this.sums = cells();
       this.names = this.panels.map(() => make("th", { colspan: 2, scope: "colgroup" }));
-      const swatch = (operation) => make("span", { class: "player-swatch", style: `background:${this.data.colours[operation]}` });
+      const swatch = (operation) =>
+        make("span", { class: "player-swatch", style: `background:${this.data.colours[operation]}` });
       const rows = this.rows.map(({ operation, cells: own }) =>
         make("tr", {}, make("th", { scope: "row" }, swatch(operation), this.data.operations[operation]), ...own));
       const heads = this.panels.flatMap(() => [make("th", { scope: "col" }, "P"), make("th", { scope: "col" }, "cost")]);
+      const sum = make("tr", { class: "player-sum" }, make("th", { scope: "row" }, "the edge, Σ P · cost"), ...this.sums);
       return make("div", { class: "player-edge-table" }, make("table", {},
         make("thead", {}, make("tr", {}, make("td"), ...this.names), make("tr", {}, make("td"), ...heads)),
-        make("tbody", {}, ...rows, make("tr", { class: "player-sum" }, make("th", { scope: "row" }, "the edge, Σ P · cost"), ...this.sums))));
+        make("tbody", {}, ...rows, sum)));
     }
 
     fill() {

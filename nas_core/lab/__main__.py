@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from nas_core.lab import experiments, sweep
+from nas_core.lab import cluster, experiments, sweep
 from nas_core.lab.code import LabError
 from nas_core.lab.store import Job, Record, Result, State, Store, load, write_atomically
 
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--label-noise", type=_share, help="share of labels replaced, in place of the recipe's")
     run.add_argument("--dataset", help="auto, digits, cifar10, cifar10-jpeg or a folder, in place of the recipe's")
     run.add_argument("--workers", type=_whole, help="processes; default: one a core, as many as there are runs")
+    run.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, to compute there")
     run.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:<number>")
     run.add_argument("--minutes", type=_positive, help="budget: computes fewer seeds where more time is needed")
     commands.add_parser("state", help="the state of every recorded result; exit code 1 unless all are FRESH")
@@ -153,9 +154,10 @@ def _run(options: argparse.Namespace, store: Store) -> int:
     print(sentence, flush=True)
     mode = "refresh" if sweep.mode_of() == "refresh" else "auto"  # "read" is for readers: it sends them to this command
     jobs = [Job(experiment, config, seed, options.recipe, options.scale) for seed in seeds]
-    results = sweep.obtain(
-        jobs, mode=mode, workers=options.workers, store=store, minutes=options.minutes, device=options.device
-    )
+    with cluster.dask(options.scheduler):
+        results = sweep.obtain(
+            jobs, mode=mode, workers=options.workers, store=store, minutes=options.minutes, device=options.device
+        )
     recorded = experiments.format_seeds(result.meta["seed"] for result in results)
     print(
         f"{options.recipe} ({options.scale}), seeds {recorded}: FRESH in "

@@ -22,7 +22,7 @@ _SCALES = {
         _BASE,
         data=DataConfig("cifar10", images=2000, size=16, held_out=0.0, augment="crop-flip"),
         batch_size=64,
-        epochs=20,
+        epochs=10,
         fixed_passes=25,
     ),
     "paper": replace(

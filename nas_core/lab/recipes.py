@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from nas_core.config import AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.data import DataConfig
-from nas_core.lab import variations
+from nas_core.lab import estimator_recipes, variations
 from nas_core.lab.ablations import ABLATIONS
 from nas_core.operations import Normalization
 from nas_core.relaxation import Darts, Dsnas, Proxyless, RandomReward, Relaxation, Snas, Uniform
@@ -247,9 +247,15 @@ def corrected_cost_trained(scale: str) -> SearchConfig:
 
 
 def corrected_cost_shuffled(scale: str) -> SearchConfig:
-    """B7: Fig 4(b) on labels that say nothing."""
+    """B7: Fig 4(b) on labels that say nothing: nine of ten are another class, so each class is as likely as the right one."""
     config = reference_cost_trained(scale)
-    return replace(config, data=replace(config.data, label_noise=0.99))
+    return replace(config, data=replace(config.data, label_noise=0.9))
+
+
+def corrected_cost_plain(scale: str) -> SearchConfig:
+    """Fig 4(b) without augmentation: whether the padding of cropped images moves the sign of the cost."""
+    config = reference_cost_trained(scale)
+    return replace(config, data=replace(config.data, augment="none"))
 
 
 def _stack(scale: str, deep: bool) -> NetworkConfig:
@@ -329,6 +335,32 @@ def _made() -> dict[str, Callable[[str], SearchConfig]]:
     return made
 
 
+def _alone(scale: str, kept: tuple[tuple[int, int], ...]) -> SearchConfig:
+    """θ of a single wiring of the minimal cell: *sep_conv_3x3* on the edges in ``kept``, *none* elsewhere."""
+    cell = minimal()
+    for edge in cell.edges:
+        ends = (edge.source, edge.target)
+        cell = cell.fix(ends, "sep_conv_3x3" if ends in kept else "none")
+    network = NetworkConfig(cell=cell, cells=8 if scale == "paper" else _scale(scale).cells)
+    return replace(_statistics(scale, True, "frozen", network), statistics_epochs=0)
+
+
+def corrected_alone_wide(scale: str) -> SearchConfig:
+    """B6: three convolutions side by side, all on input edges; every other edge is gone."""
+    return _alone(scale, ((0, 2), (0, 3), (1, 3)))
+
+
+def corrected_alone_deep(scale: str) -> SearchConfig:
+    """B6: three convolutions of which one follows the other two; every other edge is gone."""
+    return _alone(scale, ((0, 2), (1, 2), (2, 3)))
+
+
+def corrected_bilevel_decay(scale: str) -> SearchConfig:
+    """B2: bi-level search whose θ is regularised by thirty times the weight decay."""
+    config = reference_darts_bilevel(scale)
+    return replace(config, theta=replace(config.theta, weight_decay=30 * config.theta.weight_decay))
+
+
 RECIPES: dict[str, Callable[[str], SearchConfig]] = (
     {
         recipe.__name__: recipe
@@ -351,6 +383,10 @@ RECIPES: dict[str, Callable[[str], SearchConfig]] = (
             corrected_dsnas_baseline,
             corrected_random_reward,
             corrected_cost_shuffled,
+            corrected_cost_plain,
+            corrected_alone_wide,
+            corrected_alone_deep,
+            corrected_bilevel_decay,
             reference_stack_initial,
             reference_stack_trained,
             reference_deep_stack_initial,
@@ -359,5 +395,6 @@ RECIPES: dict[str, Callable[[str], SearchConfig]] = (
     }
     | _made()
     | variations.recipes(corrected_dsnas)
+    | estimator_recipes.RECIPES
 )
 """Every recipe by name."""

@@ -1,12 +1,11 @@
-"""Getting results: read what is recorded, compute the rest over seeds and configurations in processes."""
+"""Getting results: read what is recorded, compute the rest in processes or on a cluster."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 import os
-import platform
 import re
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,9 +16,11 @@ from typing import Any
 import filelock
 import numpy as np
 
+from nas_core.lab import cluster as _cluster
 from nas_core.lab import code as _code
 from nas_core.lab import experiments as _experiments
 from nas_core.lab.code import LabError
+from nas_core.lab.machine import environment, threads
 from nas_core.lab.progress import Beat, Report, Say, duration, number, say, watching
 from nas_core.lab.store import Job, Result, State, Store, ident, is_disk_full, load
 
@@ -48,13 +49,16 @@ def obtain(
     workers: processes; None takes as many as there are runs and cores. One worker runs in this process.
     minutes: a budget. Where the estimate exceeds it, every configuration keeps its first n seeds, n the largest that
     fits and at least 1; this is said, and the list returned is shorter.
+    Inside `joblib.parallel_config(backend="dask")`, or another engine's name, the engine's workers take the place of
+    processes here; they must see the store's folder under its name here. `device` is then a device of theirs.
 
     A run that fails does not stop the others; RunError then names it. Raises ResultError for a damaged file before it
     computes anything, and LabError for a wrong argument. An interrupted run resumes from its checkpoint next time.
     """
     jobs, store = list(jobs), store or Store()
     mode = mode_of(mode)
-    _check(jobs, workers, minutes, device)
+    engine = None if mode == "read" else _cluster.engine()
+    _check(jobs, workers, minutes, device, is_here=engine is None)
     for experiment in {job.experiment for job in jobs}:
         _code.remember(_experiments.module_of(experiment, store.experiments))
     absent = _absent(jobs, store, everything=mode == "refresh")
@@ -62,8 +66,12 @@ def obtain(
         if absent:
             raise store.missing(absent)
     elif absent:
-        jobs, absent, seconds = _plan(jobs, absent, store, workers, minutes, progress, device)
-        _compute(absent, seconds, store, _worker_count(absent, workers), progress, device, force=mode == "refresh")
+        if engine is not None:  # its workers may have another working directory
+            store = dataclasses.replace(store, root=store.root.absolute())
+        seconds = _estimates(absent, store, device, engine)
+        count = workers if engine is None else min(workers or math.inf, _cluster.workers(engine))
+        jobs, absent = _plan(jobs, absent, seconds, store, count, minutes, progress)
+        _compute(absent, seconds, store, workers, progress, device, mode == "refresh", engine)
     return [store.read(job) for job in jobs]
 
 
@@ -76,14 +84,14 @@ def mode_of(mode: str | None = None) -> str:
     return given
 
 
-def _check(jobs: Sequence[Job], workers: int | None, minutes: float | None, device: str) -> None:
+def _check(jobs: Sequence[Job], workers: int | None, minutes: float | None, device: str, is_here: bool) -> None:
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise LabError(f"workers is {workers!r}; it must be a whole number from 1 on.")
     if minutes is not None and not (isinstance(minutes, int | float) and 0 < minutes < math.inf):
         raise LabError(f"minutes is {minutes!r}; it must be a number above 0.")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
         raise LabError(f"device is {device!r}; it must be cpu, cuda or cuda:<number>.")
-    if device != "cpu":
+    if device != "cpu" and is_here:
         import torch
 
         if not torch.cuda.is_available():
@@ -115,14 +123,13 @@ def _absent(jobs: Sequence[Job], store: Store, everything: bool) -> list[Job]:
 def _plan(
     jobs: Sequence[Job],
     absent: Sequence[Job],
+    seconds: dict[str, float],
     store: Store,
     workers: int | None,
     minutes: float | None,
     progress: Say,
-    device: str,
-) -> tuple[list[Job], list[Job], dict[str, float]]:
-    """Estimate, cut the seeds to the budget, and say both: (jobs to return, jobs to compute, seconds by key)."""
-    seconds = _estimates(absent, store, device)
+) -> tuple[list[Job], list[Job]]:
+    """Cut the seeds to the budget, and say so and how long it will take: (jobs to return, jobs to compute)."""
     kept_jobs, kept = list(jobs), list(absent)
     if minutes is not None and _wall(kept, seconds, store, workers) > 60 * minutes:
         kept_jobs, kept = _cut(jobs, absent, seconds, store, workers, 60 * minutes)
@@ -136,24 +143,28 @@ def _plan(
     if kept:
         time_needed = duration(_wall(kept, seconds, store, workers))
         progress(f"{number(len(kept), 'run')}, about {time_needed} on {number(count, 'process', 'processes')}.")
-    return kept_jobs, kept, seconds
+    return kept_jobs, kept
 
 
-def _estimates(jobs: Sequence[Job], store: Store, device: str) -> dict[str, float]:
-    seconds: dict[Path, float] = {}
-    for job in jobs:
-        folder = store.folder(job)
-        if folder not in seconds:
-            try:
-                with _threads(getattr(job.config, "threads", 1)):
-                    seconds[folder] = _experiments.estimate(
-                        job.experiment, job.config, device=device, table=store.experiments
-                    )
-            except LabError:
-                raise
-            except Exception as error:
-                raise RunError(f"{job.name} cannot start: {_reason(error)}") from error
+def _estimates(
+    jobs: Sequence[Job], store: Store, device: str, engine: _cluster.Engine | None = None
+) -> dict[str, float]:
+    """Seconds of every job by key, timed where it will run, once a configuration."""
+    tasks = [(store, job, device) for job in {store.folder(job): job for job in reversed(jobs)}.values()]
+    timed = (_timed(*task) for task in tasks) if engine is None else _cluster.outcomes(engine, _timed, tasks)
+    seconds = dict(timed)
     return {store.key(job): max(seconds[store.folder(job)], 1e-3) for job in jobs}
+
+
+def _timed(store: Store, job: Job, device: str) -> tuple[Path, float]:
+    try:
+        with threads(getattr(job.config, "threads", 1)):
+            seconds = _experiments.estimate(job.experiment, job.config, device=device, table=store.experiments)
+    except LabError:
+        raise
+    except Exception as error:
+        raise RunError(f"{job.name} cannot start: {_reason(error)}") from error
+    return store.folder(job), seconds
 
 
 def _wall(jobs: Sequence[Job], seconds: dict[str, float], store: Store, workers: int | None) -> float:
@@ -203,18 +214,29 @@ class _Failure:
 
 
 def _compute(
-    jobs: Sequence[Job], seconds: dict[str, float], store: Store, workers: int, progress: Say, device: str, force: bool
+    jobs: Sequence[Job],
+    seconds: dict[str, float],
+    store: Store,
+    workers: int | None,
+    progress: Say,
+    device: str,
+    force: bool,
+    engine: _cluster.Engine | None = None,
 ) -> None:
     codes = {experiment: store.code(experiment) for experiment in {job.experiment for job in jobs}}
     resumed = [store.key(job) for job in jobs if store.checkpoint(job, codes[job.experiment]).exists()]
     report = Report({store.key(job): seconds[store.key(job)] for job in jobs}, progress, resumed)
     tasks = [(store, job, codes[job.experiment], device, force) for job in jobs]
-    failures = []
+    count, failures = _worker_count(jobs, workers), []
     try:
-        outcomes = _here(tasks, report, progress) if workers == 1 else _in_processes(tasks, workers, report)
-        for key, failure in outcomes:
-            report.finished(key)
-            failures += [failure] if failure else []
+        if engine is not None:
+            outcomes = _on_cluster(engine, tasks, workers, report)
+        else:
+            outcomes = _here(tasks, report, progress) if count == 1 else _in_processes(tasks, count, report)
+        with contextlib.closing(outcomes):  # at once, not when a traceback lets go of it
+            for key, failure in outcomes:
+                report.finished(key)
+                failures += [failure] if failure else []
     except KeyboardInterrupt:
         recorded = report.done_count - len(failures)
         progress(f"Interrupted: {recorded} of {len(jobs)} runs are recorded, the others resume next time.")
@@ -244,8 +266,7 @@ def _in_processes(tasks: Sequence[tuple], workers: int, report: Report) -> Itera
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, max_nbytes=None)
-    heartbeats = {store.key(job): _heartbeat(store, job, code) for store, job, code, *_ in tasks}
-    with watching(heartbeats, report):
+    with watching(_heartbeats(tasks), report):
         try:
             yield from parallel(delayed(_attempt)(*task) for task in tasks)
         except TerminatedWorkerError as error:
@@ -256,6 +277,33 @@ def _in_processes(tasks: Sequence[tuple], workers: int, report: Report) -> Itera
         finally:
             # idle processes would keep the code that they loaded, and their memory, for the next sweep
             get_reusable_executor().shutdown(wait=True)
+
+
+def _on_cluster(
+    engine: _cluster.Engine, tasks: Sequence[tuple], workers: int | None, report: Report
+) -> Iterator[tuple[str, _Failure | None]]:
+    written = {store.key(job): store.path(job, code) for store, job, code, *_ in tasks}
+    folder = next(iter(_heartbeats(tasks).values())).parent
+    with watching(_heartbeats(tasks), report), _cluster.attended(folder) as sweep:
+        away = [(sweep, *task) for task in tasks]
+        for key, failure in _cluster.outcomes(engine, _attempt_away, away, workers):
+            if failure:
+                del written[key]
+            yield key, failure
+    _cluster.wait_until_shown(written.values())
+
+
+def _attempt_away(sweep: Path, store: Store, job: Job, code: str, *rest: Any) -> tuple[str, _Failure | None]:
+    """`_attempt` on another machine, as long as `sweep` is attended."""
+    try:
+        _cluster.check_attended(sweep)
+    except LabError as error:
+        return store.key(job), _Failure(f"{job.name}, stopped: {error}", traceback.format_exc())
+    return _attempt(store, job, code, *rest, beat=_cluster.AttendedBeat(_heartbeat(store, job, code), sweep))
+
+
+def _heartbeats(tasks: Sequence[tuple]) -> dict[str, Path]:
+    return {store.key(job): _heartbeat(store, job, code) for store, job, code, *_ in tasks}
 
 
 def _heartbeat(store: Store, job: Job, code: str) -> Path:
@@ -307,23 +355,8 @@ def _call(
 ) -> dict[str, np.ndarray]:
     module_name, _, function = target.partition(":")
     module = _code.load(module_name, code)
-    with _threads(getattr(job.config, "threads", 1)):
+    with threads(getattr(job.config, "threads", 1)):
         return getattr(module, function)(job.config, job.seed, device=device, checkpoint=checkpoint, progress=beat)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """torch's threads for one run: bits repeat for one count only. Does nothing for an experiment without torch."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
@@ -351,32 +384,6 @@ def _reason(error: BaseException) -> str:
 def _is_expected(error: BaseException) -> bool:
     """Whether an error speaks to the reader already: the project's own do."""
     return is_disk_full(error) or isinstance(error, FloatingPointError) or type(error).__module__.startswith("nas_core")
-
-
-def environment(config: Any, device: str) -> dict[str, Any]:
-    """Provenance of a run on this machine: device, threads, hardware model and versions. No names of machines."""
-    torch = sys.modules.get("torch")
-    return {
-        "device": device,
-        "threads": getattr(config, "threads", 1),
-        "hardware": _hardware(device),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": None if torch is None else str(torch.__version__),
-    }
-
-
-def _hardware(device: str) -> str:
-    if device != "cpu":
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 # --- attesting --------------------------------------------------------------------------------------------------------

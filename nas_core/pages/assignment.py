@@ -98,19 +98,23 @@ def case(
 
 
 def train(own: Case, steps: int, seed: int) -> Course:
-    """Train θ on the case's batch under uniform sampling (SGD, learning rate 0.025, momentum 0.9)."""
+    """Train θ on the case's batch under uniform sampling (SGD, learning rate 0.025, momentum 0.9).
+
+    In single precision, which takes a third of the time; what comes out is examined in double again."""
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.SGD(own.network.parameters(), lr=0.025, momentum=0.9)
+    network, images = own.network.float(), own.images.float()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9)
     rows = []
     for _ in range(steps):
         optimiser.zero_grad()
         sample = Uniform().sample(own.flat(), generator)
-        measured = probe(own.network, own.images, own.labels, sample, train=True)
+        measured = probe(network, images, own.labels, sample, train=True)
         loss, entropy = loss_and_entropy(measured.logits, own.labels)
-        cost = (per_cell(own.network, sample.z) * measured.cost).sum(-1)
+        cost = (per_cell(network, sample.z) * measured.cost.double()).sum(-1)
         right = (measured.logits.argmax(1) == own.labels).double().mean()
         rows.append((cost.numpy(), float(loss.mean()), float(entropy.mean()), float(right)))
         optimiser.step()
+    network.double()
     return Course(*(np.array(column) for column in zip(*rows, strict=True))) if rows else Course(*(np.zeros(0),) * 4)
 
 

@@ -71,7 +71,7 @@ def _strands(axes: Axes, cell: Cell, *, absorbed: bool, shift: tuple[float, floa
     """The cell with one backward arrow an edge and output edge that reaches it."""
     places = {node: tuple(np.add(place, shift)) for node, place in drawing.positions(cell).items()}
     output, colours = cell.inputs + cell.nodes, dict(zip(cell.outputs, STRANDS, strict=False))
-    routes = drawing._routes(cell, places)
+    routes = drawing.routes(cell, places)
     every = np.concatenate([*routes.values(), np.array(list(places.values()))])
     # Patches do not move the limits by themselves; two cells in one picture widen them twice.
     axes.update_datalim(np.array([every.min(0) - 0.3, every.max(0) + 0.3]))
@@ -164,9 +164,9 @@ def _link(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> N
 
 def _values(axes: Axes, cell: Cell, cost: np.ndarray, shift: tuple[float, float]) -> None:
     places = {node: tuple(np.add(place, shift)) for node, place in drawing.positions(cell).items()}
-    routes = drawing._routes(cell, places)
+    routes = drawing.routes(cell, places)
     paths = [routes[own.source, own.target] for own in cell.edges]
-    for (x, y), value in zip(drawing._label_places(paths, list(places.values())), cost, strict=True):
+    for (x, y), value in zip(drawing.label_places(paths, list(places.values())), cost, strict=True):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
         text = f"{value:+.3f}".replace("-", "−")
         axes.text(x, y, text, ha="center", va="center", fontsize=style.SMALL - 1.5, bbox=box, zorder=4.5)

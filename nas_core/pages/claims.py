@@ -281,7 +281,6 @@ def untested(claim_id: str, reason: str) -> Verdict:
 ON_THEIR_PAGE = {
     **dict.fromkeys(("U-DARTS", "U-SNAS", "U-DSNAS", "U-Proxyless"), "04_unified_framework"),
     **dict.fromkeys(("T1", "C1.1", "C1.2"), "05_cost_assignment"),
-    **dict.fromkeys(("N-affine", "N-IN", "S-order"), "H_normalization_and_order"),
 }
 """Claims that need no recorded run: they are judged by what their page computes while the book is built."""
 
@@ -298,7 +297,7 @@ def table(verdicts: Iterable[Verdict]) -> str:
         verdict = given.get(own.id) or untested(own.id, "")
         evidence = ", ".join(filter(None, [verdict.estimate_words, verdict.scale, verdict.dataset]))
         outcomes = " ".join(
-            f'<span class="verdict {_css_class(word)}">{word}</span>' for word in (verdict.direction, verdict.magnitude)
+            f'<span class="verdict {css_class(word)}">{word}</span>' for word in (verdict.direction, verdict.magnitude)
         )
         if own.id not in given and own.id in ON_THEIR_PAGE:
             outcomes, evidence = "computed on its page", f"{{doc}}`{ON_THEIR_PAGE[own.id]}`"
@@ -309,7 +308,8 @@ def table(verdicts: Iterable[Verdict]) -> str:
 
 
 def box(verdict: Verdict) -> str:
-    """HTML of a chapter's verdict box; its classes are ``verdict`` and the direction's outcome (``not-reproduced``)."""
+    """HTML of a chapter's verdict box; its classes are ``verdict`` and an outcome (``not-reproduced``): the direction's,
+    or *partly* where the direction holds and the magnitude does not."""
     own = claim(verdict.claim_id)
     place = "beyond the paper" if own.where == "beyond" else f"Section {own.where}"
     source = ", ".join(filter(None, [f"scale {verdict.scale}" if verdict.scale else "", verdict.dataset]))
@@ -320,7 +320,8 @@ def box(verdict: Verdict) -> str:
         f"<p>{_inline(verdict.sentence)}</p>" if verdict.sentence else "",
         f"<p><small>{_inline(measured)}.</small></p>",
     ]
-    kind = _css_class(verdict.direction)
+    weaker = verdict.direction == REPRODUCED and verdict.magnitude in (PARTLY, NOT_REPRODUCED)
+    kind = css_class(PARTLY if weaker else verdict.direction)
     return f'<div class="verdict {kind}" role="note" aria-label="Verdict on {own.id}">{"".join(lines)}</div>'
 
 
@@ -335,7 +336,7 @@ def records(verdicts: Iterable[Verdict]) -> list[dict]:
     return [{name: plain(value) for name, value in asdict(verdict).items()} for verdict in verdicts]
 
 
-def _css_class(outcome: str) -> str:
+def css_class(outcome: str) -> str:
     return "untested" if outcome == NOT_TESTED else outcome.replace(" ", "-")
 
 

@@ -117,7 +117,7 @@ ITEMS: tuple[Item, ...] = (
     Item("Remark 1", "paper-remark-1", "5.2", "costs that obey Theorem 2 make the wiring grow"),
     Item("Remark 2", "paper-remark-2", "5.3", "intermediate edges cost more"),
     Item("Remark 3", "paper-remark-3", "5.3", "hence width"),
-    Item("Remark 4", "paper-remark-4", "5.4", "cost of held-out images", ("pages.verdicts.false_confidence",)),
+    Item("Remark 4", "paper-remark-4", "5.4", "cost of held-out images", ("pages.bilevel_measures.false_confidence",)),
     Item("Theorem 3", "paper-thm-3", "D", "Theorem 1 again", ("theory.conv_steps", "theory.norm_steps"), "paper-thm-1"),
     Item("Theorem 4", "paper-thm-4", "F", "Theorem 2 again", ("theory.lines_residual",), "paper-thm-2"),
     _figure(1, "1", "wiring over time, SNAS"),

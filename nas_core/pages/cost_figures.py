@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from nas_core.pages import cost_measures as measures
 from nas_core.pages import style, summary
-from nas_core.pages.claims import number
-from nas_core.pages.evidence import percent, with_interval
+from nas_core.pages.claims import NOT_TESTED, REPRODUCED, number
+from nas_core.pages.evidence import percent, sign, with_interval
 from nas_core.pages.style import Pen
 from nas_core.pages.tables import markdown
 from nas_core.space import NONE, OPERATIONS
@@ -94,11 +94,34 @@ def _draw_with_errors(figure: Figure, axes, cell, mean: np.ndarray, error: np.nd
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+def window(epochs: int) -> int:
+    """The width of the window over which curves of cost are averaged: a tenth of the run, odd, so that it has a middle."""
+    return 2 * (epochs // 20) + 1
+
+
+def _smooth(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean cost over a centred :func:`window` of epochs (axis 1), every step counting once; NaN without one."""
+    kernel = np.ones(window(total.shape[1]))
+
+    def windowed(values: np.ndarray) -> np.ndarray:
+        return np.apply_along_axis(np.convolve, 1, values, kernel, mode="same")
+
+    steps = windowed(count)
+    return np.where(steps > 0, windowed(total) / np.maximum(steps, 1), np.nan)
+
+
+def _edges(results: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """Middles of the epochs and the smoothed cost of every edge ``[s, T, E]``: the mean over steps of what was drawn."""
+    total, count = measures.step_totals(results)
+    return np.arange(total.shape[1]) + 0.5, _smooth(total.sum(axis=-1), count.sum(axis=-1))
+
+
 @style.styled
 def training(results: Sequence) -> Figure:
-    """Fig 7: loss, accuracy, and the cost of every edge with its sum, means over the steps of each epoch of training."""
+    """Fig 7: loss, accuracy, and the cost of every edge with its sum, as the steps of training saw them; the costs are
+    smoothed over a :func:`window`."""
     cell = summary.cell_of(results[0])
-    epochs, cost = measures.edge_curves(results)
+    epochs, cost = _edges(results)
     loss, score = (summary.stack(results, f"train_{name}") for name in ("loss", "accuracy"))
     total = cost.sum(axis=-1)
     figure = style.new_figure(5.6)
@@ -109,72 +132,77 @@ def training(results: Sequence) -> Figure:
         style.curve(rows[2], epochs, cost[..., edge], pen)
     style.curve(rows[2], epochs, total, _TOTAL)
     style.zero_line(rows[2])
-    for axes, words in zip(rows, ("(a)  loss L (nats)", "accuracy", "(b)  cost per edge, Σ"), strict=True):
+    for axes, words in zip(rows, ("(a)  loss L (nats)", "accuracy", ""), strict=True):
         style.tidy(axes, y=words)
     style.tidy(rows[2], x="epoch", y="(b)  cost per edge, Σ")
     rows[2].set_xlim(0, epochs[-1] + 0.5)
-    handles = [
-        *style.class_handles(cell),
-        Line2D([], [], color=_TOTAL.colour, linewidth=_TOTAL.width, label="sum over edges"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    whole = Line2D([], [], color=_TOTAL.colour, linewidth=_TOTAL.width, label="sum over edges")
+    figure.legend(handles=[*style.class_handles(cell), whole], loc="outside upper center", ncols=3, frameon=False)
     figure.draw_without_rendering()
     ends = summary.band(cost)[0][-1]
     names = [(ends[edge], f"e{edge}", pen.colour) for edge, pen in enumerate(style.edge_pens(cell))]
     style.end_labels(rows[2], epochs[-1] + 0.5, [*names, (ends.sum(), "sum", _TOTAL.colour)])
-    together = (
-        np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(loss, total, strict=True)]) if len(epochs) > 2 else np.nan
-    )
-    spoken = f" Loss and sum correlate with {together:+.2f} over epochs." if np.isfinite(together) else ""
     figure.set_label(
         f"Loss, accuracy and cost over the epochs of training. Loss from {loss[:, 0].mean():.2f} to "
         f"{loss[:, -1].mean():.2f}, accuracy from {score[:, 0].mean():.2f} to {score[:, -1].mean():.2f}, sum of the edges' "
-        f"costs from {total[:, 0].mean():+.2f} to {total[:, -1].mean():+.2f}.{spoken}"
+        f"costs from {total[:, 0].mean():+.3f} to {total[:, -1].mean():+.3f}."
     )
     return figure
 
 
-def _smooth(total: np.ndarray, count: np.ndarray, width: int) -> np.ndarray:
-    """Mean cost over a centred window of ``width`` epochs (axis 1), every step counting once; NaN without one."""
-    kernel = np.ones(min(width, total.shape[1]))
-
-    def windowed(values: np.ndarray) -> np.ndarray:
-        return np.apply_along_axis(np.convolve, 1, values, kernel, mode="same")
-
-    steps = windowed(count)
-    return np.where(steps > 0, windowed(total) / np.maximum(steps, 1), np.nan)
-
-
-def window(epochs: int) -> int:
-    """The width of the window of :func:`crossing_curves`: a tenth of the run, odd, so that it has a middle."""
-    return 2 * (epochs // 20) + 1
+@style.styled
+def output_cost(results: Sequence) -> Figure:
+    """Fig 21: L and H above, C below, over epochs: evaluations on plain training images (solid), and beside them what the
+    steps of training saw (dashed), where C is the sum of the edges' costs and H was not recorded."""
+    epochs, cost = _edges(results)
+    evaluated = summary.evaluated(results)
+    loss, entropy = summary.loss_and_entropy(results, "train")
+    total, seen = cost.sum(axis=-1), summary.stack(results, "train_loss")
+    figure = style.new_figure(4.8)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    dashed = style.SET_LINES["held_out"]
+    colours = style.QUANTITY_COLOURS
+    style.curve(above, evaluated, loss, Pen(colours["loss"], label="L, plain images"))
+    style.curve(above, epochs, seen, Pen(colours["loss"], dashed, label="L, steps of training"))
+    style.curve(above, evaluated, entropy, Pen(colours["entropy"], label="H, plain images"))
+    style.curve(below, evaluated, loss - entropy, Pen(colours["cost"], label="C = L − H, plain images"))
+    style.curve(below, epochs, total, Pen(colours["cost"], dashed, label="Σ C over edges, steps of training"))
+    style.zero_line(below)
+    style.tidy(above, y="loss L, entropy H (nats)")
+    style.tidy(below, x="epoch", y="cost C")
+    handles = [handle for axes in (above, below) for handle in axes.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    ends = [summary.band(values)[0] for values in (loss, entropy, loss - entropy, total)]
+    figure.set_label(
+        f"Loss L and entropy H, and below them the cost C, over epochs. On plain training images L goes from "
+        f"{ends[0][0]:.2f} to {ends[0][-1]:.2f}, H from {ends[1][0]:.2f} to {ends[1][-1]:.2f}, C from {ends[2][0]:+.3f} to "
+        f"{ends[2][-1]:+.3f}. In the steps of training the edges' costs add up to {ends[3][0]:+.3f} at first and "
+        f"{ends[3][-1]:+.3f} at the end."
+    )
+    return figure
 
 
 @style.styled
 def crossing_curves(results: Sequence) -> Figure:
-    """The cost of every operation over epochs, one panel an edge, and of the sum over edges; where a panel's cost as a whole
-    crosses zero (:func:`nas_core.pages.cost_measures.crossing`), a vertical line with its interval over seeds."""
+    """The cost of every operation over epochs, one panel an edge, with the edge's as a whole and its band over seeds, and
+    last the sum over edges. Where a panel's cost as a whole crosses zero
+    (:func:`nas_core.pages.cost_measures.crossing`), there is a vertical line with its interval over seeds."""
     cell = summary.cell_of(results[0])
-    total, count = measures.step_totals(results)
-    width = window(total.shape[1])
-    epochs = np.arange(total.shape[1]) + 0.5
-    curves = _smooth(total, count, width)
-    whole = _smooth(total.sum(axis=-1), count.sum(axis=-1), width)
+    curves = _smooth(*measures.step_totals(results))
+    epochs, whole = _edges(results)
     found = measures.crossings(results)
     panels = len(cell.edges) + 1
     rows = -(-panels // 3)
     figure = style.new_figure(1.95 * rows + 0.9)
     grid = figure.subplots(rows, 3, sharex=True, squeeze=False).ravel()
-    spoken = []
     for edge, axes in enumerate(grid[: len(cell.edges)]):
-        for name in cell.edges[edge].operations:
-            if OPERATIONS.index(name) != NONE:
-                pen = Pen(style.OPERATION_COLOURS[name], width=1.3)
-                style.curve(axes, epochs, curves[:, :, edge, OPERATIONS.index(name)], pen)
-        sign = style.EDGE_SIGNS[cell.edge_class(edge)]
+        for operation, name in enumerate(OPERATIONS):
+            if operation != NONE and name in cell.edges[edge].operations:
+                mean = summary.band(curves[:, :, edge, operation])[0]
+                axes.plot(epochs, mean, color=style.OPERATION_COLOURS[name], linewidth=1.2)
+        style.curve(axes, epochs, whole[..., edge], _TOTAL)
         _crossing_line(axes, found.edges[:, edge])
-        style.tidy(axes, title=f"{sign} {summary.edge_name(cell, edge)}")
-        spoken.append(f"{summary.edge_name(cell, edge)} {_epoch_words(found.edges[:, edge])}")
+        style.tidy(axes, title=f"{style.EDGE_SIGNS[cell.edge_class(edge)]} {summary.edge_name(cell, edge)}")
     last = grid[len(cell.edges)]
     style.curve(last, epochs, whole.sum(axis=-1), _TOTAL)
     _crossing_line(last, found.cell)
@@ -189,7 +217,11 @@ def crossing_curves(results: Sequence) -> Figure:
     figure.supxlabel("epoch", fontsize=style.FONT)
     figure.supylabel("cost", fontsize=style.FONT)
     used = [name for name in OPERATIONS[1:] if any(name in edge.operations for edge in cell.edges)]
-    figure.legend(handles=style.operation_handles(used), loc="outside upper center", ncols=4, frameon=False)
+    handle = Line2D([], [], color=_TOTAL.colour, linewidth=_TOTAL.width, label="as a whole")
+    figure.legend(handles=[*style.operation_handles(used), handle], loc="outside upper center", ncols=4, frameon=False)
+    spoken = [
+        f"{summary.edge_name(cell, edge)} {_epoch_words(found.edges[:, edge])}" for edge in range(len(cell.edges))
+    ]
     figure.set_label(
         f"Cost of each operation over epochs of training, one panel an edge. Epoch at which the edge's cost crosses zero: "
         f"{', '.join(spoken)}; the sum over edges {_epoch_words(found.cell)}."
@@ -206,12 +238,12 @@ def _crossing_line(axes, epochs: np.ndarray) -> None:
 
 
 def _epoch_words(epochs: np.ndarray) -> str:
-    """``3.2 [2.1, 4.3]``, with how many seeds where some never cross, or ``never``."""
+    """``3.2 [2.1, 4.3]``, cut at 0, with how many seeds where some never cross, or ``never``."""
     crossed = int(np.isfinite(epochs).sum())
     if crossed == 0:
         return "never"
     mean, low, high = summary.interval(epochs)
-    bounds = f" [{low:.1f}, {high:.1f}]".replace("-", "−") if np.isfinite(low) else ""
+    bounds = f" [{max(low, 0):.1f},\u00a0{high:.1f}]" if np.isfinite(low) else ""
     return f"{mean:.1f}{bounds}" + (f" ({crossed} of {len(epochs)})" if crossed < len(epochs) else "")
 
 
@@ -225,13 +257,13 @@ def sums(groups: Mapping[str, Sequence]) -> Figure:
     left, right = figure.subplots(1, 2, sharex=True)
     spoken = []
     for (title, runs), (colour, line, marker) in zip(groups.items(), style.SERIES, strict=False):
-        epochs, cost = measures.edge_curves(runs)
+        epochs, cost = _edges(runs)
         x = epochs if len(longest) == 1 else epochs / len(epochs)
         pen = Pen(colour, line, marker, label=title)
         style.curve(left, x, cost.sum(axis=-1), pen)
         style.curve(right, x, summary.stack(runs, "train_accuracy"), pen)
         ends = cost.sum(axis=-1).mean(axis=0)
-        spoken.append(f"{title} from {ends[0]:+.2f} to {ends[-1]:+.2f}")
+        spoken.append(f"{title} from {ends[0]:+.3f} to {ends[-1]:+.3f}")
     words = "epoch" if len(longest) == 1 else "share of training"
     style.zero_line(left)
     style.tidy(left, x=words, y="sum of the edges' costs")
@@ -297,7 +329,7 @@ def crossing_table(results: Sequence) -> str:
             ]
             rows.append([name.replace("_", "\\_"), *cells])
     rows.append(["all operations", *(_epoch_words(found.edges[:, edge]) for edge in range(len(cell.edges)))])
-    rows.append(["sum over edges", _epoch_words(found.cell), *[""] * (len(cell.edges) - 1)])
+    rows.append(["sum over all edges", _epoch_words(found.cell), *[""] * (len(cell.edges) - 1)])
     return markdown(["operation", *(summary.edge_name(cell, edge) for edge in range(len(cell.edges)))], rows, text=1)
 
 
@@ -317,6 +349,33 @@ def comparison_table(results: Mapping[str, Sequence]) -> str:
         )  # fmt: skip
     header = ["runs", "n", "mean over entries", "entries shown +, shown −, open", "sum crosses zero at epoch"]
     return markdown([*header, "accuracy, training", "accuracy, held out"], rows, text=1)
+
+
+def images_table(results: Mapping[str, Sequence]) -> str:
+    """The sum of the edges' costs at the same weights on training images augmented as in training and as they are."""
+    rows = []
+    for label, runs in results.items():
+        seen, plain = measures.sums_at_rest(runs)
+        augment = runs[0].meta["config"]["data"]["augment"]
+        rows.append([label, len(runs), augment, *(with_interval(own) for own in (seen, plain, plain - seen))])
+    header = ["runs", "n", "augmentation", "images as in training", "images as they are", "paired difference"]
+    return markdown(header, rows, text=1)
+
+
+def images_words(results: Sequence) -> str:
+    """Whether the sum of costs after training has the same sign on augmented and on plain training images, in a sentence."""
+    both = measures.sums_at_rest(results)
+    shown = [[sign(own, way) == REPRODUCED for way in (+1, -1)] for own in both]
+    if NOT_TESTED in [sign(own, -1) for own in both]:
+        return "With so few seeds the sign after training is not tested."
+    if shown[0] == shown[1]:
+        return "After training, both readings agree about the sign."
+    if results[0].meta["config"]["data"]["augment"] == "none":
+        return "After training the readings **do not agree about the sign**, and there is no augmentation that could be why."
+    return (
+        "After training the readings **do not agree about the sign**: at the same weights, what wiring costs depends on "
+        "whether the images are augmented as in training."
+    )
 
 
 # --- the paper's scale ------------------------------------------------------------------------------------------------

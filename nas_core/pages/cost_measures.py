@@ -34,12 +34,12 @@ from nas_core.pages.evidence import (
     with_interval,
 )
 from nas_core.pages.parameters import Parameters
-from nas_core.space import NONE
+from nas_core.space import NONE, OPERATIONS
 
-INITIAL = "minimal cell, initial"
-TRAINED = "minimal cell, trained"
-FROZEN = "minimal cell, trained, idle weights frozen"
-SHUFFLED = "minimal cell, trained, shuffled labels"
+INITIAL = "initial θ"
+TRAINED = "trained θ"
+FROZEN = "trained θ (idle weights frozen)"
+SHUFFLED = "trained θ (shuffled labels)"
 
 RECIPES = {
     INITIAL: "reference_cost_initial",
@@ -51,8 +51,8 @@ RECIPES = {
 
 ALL, MOST = 1.0, 0.5
 """Shares of the entries: before training the paper says "all operations", after it "most of the cost"."""
-GONE = 0.5
-"""An effect of which a control leaves less than this share is mostly gone."""
+GONE, NOTHING = 0.5, 0.1
+"""An effect of which a control leaves less than these shares is mostly gone, or gone."""
 CLASSES = 10
 """Classes of CIFAR-10 and of the digits."""
 
@@ -205,6 +205,15 @@ def one_seed(results: Sequence, expected: int) -> OneSeed:
     return OneSeed(int(claimed.min()), int(claimed.max()), opposite, sampling, ratio)
 
 
+def sums_at_rest(results: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """``[s]`` twice: the sum of the edges' costs at the final weights, on training images augmented as in training and on
+    the evaluation's, which are as they are. Raises :class:`CannotTell` for runs without cost at fixed weights."""
+    entries(results)
+    mean, count = (summary.stack(results, f"statistics_{name}")[:, -1] for name in ("mean", "count"))
+    seen = (np.where(count > 0, mean, 0) * count).sum(axis=-1) / np.maximum(count.sum(axis=-1), 1)
+    return seen.sum(axis=-1), summary.edge_cost(results, "train")[1][:, -1].sum(axis=-1)
+
+
 def step_totals(results: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """``[s, T, E, K]`` twice: the sum of the costs that the steps of an epoch saw, and in how many steps an operation was
     drawn."""
@@ -212,14 +221,6 @@ def step_totals(results: Sequence) -> tuple[np.ndarray, np.ndarray]:
         raise CannotTell("These runs recorded no steps of training.")
     mean, count = (summary.stack(results, f"step_cost_{name}")[:, :, -1] for name in ("mean", "count"))
     return np.where(count > 0, mean, 0) * count, count
-
-
-def edge_curves(results: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """Middles of the epochs ``[T]``, and the mean over an epoch's steps of the cost of what was drawn on each edge ``[s, T,
-    E]``."""
-    total, count = step_totals(results)
-    cost = total.sum(axis=-1) / np.maximum(count.sum(axis=-1), 1)
-    return np.arange(cost.shape[1]) + 0.5, cost
 
 
 def crossing(totals: np.ndarray) -> np.ndarray:
@@ -258,7 +259,7 @@ def information_left(share: float, classes: int = CLASSES) -> float:
     0 for a share of 1 − 1/classes, more on either side, since a label that is always wrong excludes a class."""
     kept = np.array([1 - share, *[share / (classes - 1)] * (classes - 1)])
     kept = kept[kept > 0]
-    return float(np.log(classes) + (kept * np.log(kept)).sum())
+    return max(0.0, float(np.log(classes) + (kept * np.log(kept)).sum()))
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------
@@ -270,33 +271,48 @@ def _means(values: np.ndarray) -> np.ndarray:
 
 
 def _magnitude(direction: str, found: Signs, expected: int, wanted: float) -> str:
-    """Full where the claimed share of entries has its sign shown and no entry the opposite; half where the means have it."""
-    full = found.shown(expected) >= wanted * found.total and not found.shown(-expected)
-    return grade(direction, full, found.means(expected) >= wanted * found.total)
+    """Full where the sign is shown for at least the claimed share of entries and the opposite for none; half where it is
+    shown for most."""
+    shown = found.shown(expected)
+    full = shown >= wanted * found.total and not found.shown(-expected)
+    return grade(direction, full, shown >= MOST * found.total)
 
 
-def _shown_words(found: Signs, expected: int) -> str:
+def _shown_words(runs: Sequence, values: np.ndarray, expected: int) -> str:
+    found = signs(values)
     way, other = ("positive", "negative") if expected > 0 else ("negative", "positive")
+    names = _shown_names(runs, values, -expected)
+    listed = f" ({', '.join(names)})" if 0 < len(names) <= 3 else ""
     return (
         f"{found.shown(expected)} of {found.total} entries (edge and operation other than *none*) are shown to be {way}, "
-        f"{found.shown(-expected)} to be {other}"
+        f"{len(names)} to be {other}{listed}"
     )
 
 
+def _shown_names(runs: Sequence, values: np.ndarray, expected: int) -> list[str]:
+    """The entries shown to have the sign ``expected``, in words."""
+    cell = summary.cell_of(runs[0])
+    return [
+        f"`{OPERATIONS[operation]}` on {summary.edge_name(cell, edge)}"
+        for edge, operation in np.ndindex(values.shape[1:])
+        if sign(values[:, edge, operation], expected) == REPRODUCED
+    ]
+
+
 def positive_at_first(results: Results) -> Verdict:
-    """H1: the mean over entries before training is positive. Magnitude: so is every single entry (partly: its mean over
-    seeds)."""
+    """H1: the mean over entries before training is positive. Magnitude: every single entry is shown to be (partly: most
+    are)."""
     runs = need(results, INITIAL)
     values = entries(runs)
     found, overall = signs(values), _means(values)
     direction = sign(overall, +1)
-    sentence = f"Before training {_shown_words(found, +1)}. The number is the mean over entries."
+    sentence = f"Before training {_shown_words(runs, values, +1)}. The number is the mean over entries."
     return verdict("H1", runs, overall, "", direction, _magnitude(direction, found, +1, ALL), sentence)
 
 
 def negative_in_the_end(results: Results) -> Verdict:
     """H2: after training the mean over entries is negative, and it fell (paired with H1's runs by seed). Magnitude: most
-    entries are shown to be negative and none positive (partly: most means are negative)."""
+    entries are shown to be negative and none positive (partly: most are, and some are positive)."""
     runs = need(results, TRAINED)
     values = entries(runs)
     found, overall = signs(values), _means(values)
@@ -308,7 +324,7 @@ def negative_in_the_end(results: Results) -> Verdict:
         fall = f" Training changes the mean by {with_interval(change)} ({parts[-1]})."
     direction = combine(parts)
     sentence = (
-        f"After training {_shown_words(found, -1)}.{fall} The number is the mean over entries after training "
+        f"After training {_shown_words(runs, values, -1)}.{fall} The number is the mean over entries after training "
         f"({parts[0]})."
     )
     return verdict("H2", runs, overall, "", direction, _magnitude(direction, found, -1, MOST), sentence)
@@ -316,15 +332,15 @@ def negative_in_the_end(results: Results) -> Verdict:
 
 def shuffled_labels(results: Results) -> Verdict:
     """B7, the part on labels: with labels that say next to nothing the costs end higher than with the true ones, paired by
-    seed. Magnitude: they do not turn negative (partly: less than half of the negative mean is left)."""
+    seed. Magnitude: next to nothing of the negative mean is left (partly: less than half of it)."""
     true, wrong = paired(results, TRAINED, SHUFFLED)
     with_labels, without = (_means(entries(runs)) for runs in (true, wrong))
     direction = sign(without - with_labels, +1)
     left = mean_of(without) / mean_of(with_labels) if mean_of(with_labels) < 0 else np.nan
-    gone = sign(without, -1) != REPRODUCED and mean_of(without) >= 0
+    gone = sign(without, -1) != REPRODUCED and left < NOTHING
     sentence = (
-        f"The mean over entries after training is {with_interval(with_labels)} with the labels as they are and "
-        f"{with_interval(without)} with shuffled ones; the number is the paired difference."
+        f"Shuffled labels: the mean over entries after training is {with_interval(with_labels)} with the labels as they "
+        f"are and {with_interval(without)} with shuffled ones; the number is the paired difference."
     )
     return verdict(
         "B7", [*true, *wrong], without - with_labels, "", direction, grade(direction, gone, left < GONE), sentence
@@ -384,6 +400,8 @@ def shuffled_words(results: Results) -> str:
     runs = need(results, SHUFFLED)
     share = runs[0].meta["config"]["data"]["label_noise"]
     accuracy = summary.stack(runs, "accuracy")[:, -1]
+    hint = sign(accuracy[:, 1] - 1 / CLASSES, -1) == REPRODUCED
+    below = ", **below chance**: a label that is nearly always wrong tells which class to avoid" if hint else ""
     outcome = sign(_means(entries(runs)), -1)
     if outcome == NOT_TESTED:
         result = "With so few seeds that decides nothing."
@@ -401,14 +419,14 @@ def shuffled_words(results: Results) -> str:
         f"{percent(share)} of the labels are replaced, each by another class, which leaves {information_left(share):.2f} "
         f"of ln {CLASSES} = {np.log(CLASSES):.2f} nats that a label says about its image. After training the accuracy is "
         f"{with_interval(accuracy[:, 0])} on the training images with these labels and {with_interval(accuracy[:, 1])} on "
-        f"held-out ones with true labels. {result}"
+        f"held-out ones with true labels{below}. {result}"
     )
 
 
 def training_words(results: Sequence) -> str:
     """How the sum of the edges' costs goes with loss and accuracy over the epochs of training, in a sentence."""
-    total = edge_curves(results)[1].sum(axis=-1)
-    words = []
+    cost, count = (values.sum(axis=-1) for values in step_totals(results))  # each [s, T, E]
+    total, words = (cost / np.maximum(count, 1)).sum(axis=-1), []
     for name in ("loss", "accuracy"):
         curves = summary.stack(results, f"train_{name}")
         together = np.array([fisher_correlation(*pair) for pair in zip(total, curves, strict=True)])

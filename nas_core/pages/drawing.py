@@ -94,7 +94,7 @@ def wiring_over_time(
     counts = ", ".join(f"epoch {epoch}: {int(surviving(values[epoch]).sum())}" for epoch in chosen)
     figure.set_label(
         f"Likeliest wiring of the {cell.name} cell over epochs, seed {result.meta['seed']}. "
-        f"Edges not dropped, of {len(cell.edges)}: {counts}. At the end {_edges_words(cell, values[chosen[-1]])}."
+        f"Edges not dropped, of {len(cell.edges)}: {counts}. At the end {edges_words(cell, values[chosen[-1]])}."
     )
     return figure
 
@@ -107,7 +107,7 @@ def _run(results: Sequence, seed: int | None):
     raise summary.ReadingError(f"no run has the seed {seed}; the seeds here are {have}")
 
 
-def _choice(probability: np.ndarray) -> str:
+def choice(probability: np.ndarray) -> str:
     """What one edge's ``probability`` [K] favours: an operation, ``"none"``, or ``"tie"`` among several that are not
     *none*."""
     others = np.delete(probability, NONE)
@@ -136,14 +136,14 @@ def positions(cell: Cell) -> dict[int, tuple[float, float]]:
 def _draw_cell(axes: Axes, cell: Cell, probability: np.ndarray | None, *, labels: bool) -> None:
     places = positions(cell)
     output = cell.inputs + cell.nodes
-    routes = _routes(cell, places)
+    ways = routes(cell, places)
     for node in cell.outputs:
-        _arrow(axes, routes[node, output], color=_OUTPUT_COLOUR, linewidth=1.2, zorder=1)
-    paths = [routes[own.source, own.target] for own in cell.edges]
+        _arrow(axes, ways[node, output], color=_OUTPUT_COLOUR, linewidth=1.2, zorder=1)
+    paths = [ways[own.source, own.target] for own in cell.edges]
     for edge, path in enumerate(paths):
         _arrow(axes, path, **_edge_style(cell, edge, probability))
     if labels:
-        for edge, place in enumerate(_label_places(paths, list(places.values()))):
+        for edge, place in enumerate(label_places(paths, list(places.values()))):
             sign = style.EDGE_SIGNS[cell.edge_class(edge)]
             box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
             axes.text(*place, f"{sign} {edge}", ha="center", va="center", fontsize=style.SMALL, bbox=box, zorder=4)
@@ -154,7 +154,7 @@ def _draw_cell(axes: Axes, cell: Cell, probability: np.ndarray | None, *, labels
         )
         axes.text(*place, str(node), ha="center", va="center", fontsize=style.SMALL, zorder=6)
     axes.set_xlim(-0.3, places[output][0] + 0.3)
-    low, high = _extent([*routes.values(), np.array(list(places.values()))])
+    low, high = _extent([*ways.values(), np.array(list(places.values()))])
     axes.set_ylim(low - 0.25, high + 0.25)
     axes.set_aspect("equal")
     axes.set_axis_off()
@@ -169,7 +169,7 @@ def _edge_style(cell: Cell, edge: int, probability: np.ndarray | None) -> dict:
     if probability is None:
         kind = cell.edge_class(edge)
         return {"color": style.EDGE_SHADES[kind][0], "linewidth": 1.5, "linestyle": style.EDGE_LINES[kind], "zorder": 2}
-    best = _choice(probability[edge])
+    best = choice(probability[edge])
     width = 1.0 + 2.5 * (1 - float(probability[edge, NONE]))
     return (
         dict(_LOOKS[best])
@@ -191,18 +191,18 @@ def _trimmed(path: np.ndarray) -> np.ndarray:
     return path[outside]
 
 
-def _routes(cell: Cell, places: dict[int, tuple[float, float]]) -> dict[tuple[int, int], np.ndarray]:
+def routes(cell: Cell, places: dict[int, tuple[float, float]]) -> dict[tuple[int, int], np.ndarray]:
     """A curve for every edge and output edge, by its ends; short edges choose their way first."""
     output = cell.inputs + cell.nodes
     pairs = [(own.source, own.target) for own in cell.edges] + [(node, output) for node in cell.outputs]
-    routes: dict[tuple[int, int], np.ndarray] = {}
+    found: dict[tuple[int, int], np.ndarray] = {}
     for source, target in sorted(pairs, key=lambda pair: np.hypot(*np.subtract(places[pair[0]], places[pair[1]]))):
         others = [place for node, place in places.items() if node not in (source, target)]
         ways = [_curve(places[source], places[target], bend) for bend in _BENDS]
-        routes[source, target] = max(
-            zip(_BENDS, ways, strict=True), key=lambda way: _merit(*way, others, list(routes.values()))
+        found[source, target] = max(
+            zip(_BENDS, ways, strict=True), key=lambda way: _merit(*way, others, list(found.values()))
         )[1]
-    return routes
+    return found
 
 
 def _merit(bend: float, path: np.ndarray, nodes: Sequence, earlier: Sequence[np.ndarray]) -> float:
@@ -223,7 +223,7 @@ def _curve(start, end, bend: float, number: int = 61) -> np.ndarray:
     return (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
 
 
-def _label_places(paths: Sequence[np.ndarray], nodes: Sequence[tuple[float, float]]) -> list[np.ndarray]:
+def label_places(paths: Sequence[np.ndarray], nodes: Sequence[tuple[float, float]]) -> list[np.ndarray]:
     """A point on every curve, as far as can be from nodes, other curves and the labels already placed."""
     placed: list[np.ndarray] = []
     for edge, path in enumerate(paths):
@@ -249,7 +249,7 @@ def _legend(cell: Cell, shown: Sequence[np.ndarray | None]) -> list[Line2D]:
             for kind in kinds
         ]  # fmt: skip
     else:
-        used = {_choice(row) for probability in shown for row in probability}
+        used = {choice(row) for probability in shown for row in probability}
         handles = [Line2D([], [], label=_LOOK_WORDS[name], **_LOOKS[name]) for name in _LOOKS if name in used]
         handles += style.operation_handles([name for name in OPERATIONS if name in used - set(_LOOKS)])
     return [*handles, Line2D([], [], color=_OUTPUT_COLOUR, linewidth=1.2, label="output edge (concatenated)")]
@@ -267,11 +267,11 @@ def _cell_words(cell: Cell) -> str:
 
 
 def _wiring_words(cell: Cell, probability: np.ndarray) -> str:
-    return f"Likeliest wiring of the {cell.name} cell: {_edges_words(cell, probability)}."
+    return f"Likeliest wiring of the {cell.name} cell: {edges_words(cell, probability)}."
 
 
-def _edges_words(cell: Cell, probability: np.ndarray) -> str:
-    best = [_choice(row) for row in probability]
+def edges_words(cell: Cell, probability: np.ndarray) -> str:
+    best = [choice(row) for row in probability]
     kept = [
         f"{summary.edge_name(cell, edge)} {_LOOK_WORDS.get(name, name)}"
         for edge, name in enumerate(best)

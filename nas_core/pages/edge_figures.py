@@ -7,6 +7,7 @@ function returns to :func:`nas_core.pages.style.show`.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,6 +27,11 @@ EDGES = (FIRST, DIRECT, BETWEEN)
 _TIMES = {"initial": ("#999999", "^"), "training": ("#4477aa", "s"), "end": ("#222222", "o")}
 _FED = ("#aa3377", "D")
 _LEVELS = ("sampled", "never none", "fixed")
+
+
+def _said(value: float) -> str:
+    """A number in words; in a very short run an operation may never be drawn on both edges."""
+    return number(value) if np.isfinite(value) else "not measured"
 
 
 def _name(edge: tuple[int, int]) -> str:
@@ -78,7 +84,7 @@ def two_cells() -> Figure:
 def _backward(axes: Axes, cell: Cell, colours: Mapping[int, str], *, absorbed: bool) -> None:
     """One arrow for every output edge that hands something to an edge; a faint one where nothing arrives."""
     places, output = drawing.positions(cell), cell.inputs + cell.nodes
-    routes = drawing._routes(cell, places)
+    routes = drawing.routes(cell, places)
     every = np.concatenate([*routes.values(), np.array(list(places.values()))])
     axes.update_datalim(np.array([every.min(0) - 0.25, every.max(0) + 0.25]))  # patches do not move the limits
     axes.autoscale_view()
@@ -126,7 +132,7 @@ def averages(results: Mapping[str, Sequence]) -> Figure:
     for axes, (label, runs) in zip(grid.ravel(), groups.items(), strict=True):
         means = _draw_averages(axes, runs)
         style.zero_line(axes)
-        style.tidy(axes, title=_title(label))
+        style.tidy(axes, title=_title(label, 26 if columns == 3 else 42))
         spoken.append(f"{label}: {_ends(means)}.")
     for axes in grid[-1]:
         style.tidy(axes, x="epoch", title=axes.get_title(loc="left"))
@@ -137,13 +143,14 @@ def averages(results: Mapping[str, Sequence]) -> Figure:
     return figure
 
 
-def _title(label: str) -> str:
-    """Broken where a panel of a third of the width would be too narrow for it."""
-    setting = measures.SETTINGS.get(label)
-    if setting is None:
-        return label
-    words = setting.words.replace(" without", "\nwithout").replace(" with none", "\nwith none").replace(", (", ",\n(")
-    return f"{label}  {words}" if setting.figure else f"{label.partition(', ')[2]}"
+def _title(label: str, width: int) -> str:
+    """A setting in words, broken where the panel ends; the label of a control says it all."""
+    return "\n".join(textwrap.wrap(heading(label), width))
+
+
+def heading(label: str) -> str:
+    """``27b: (1,2) without convolutions``."""
+    return f"{label}: {measures.place(label)}"
 
 
 def _draw_averages(axes: Axes, runs: Sequence) -> dict[tuple[int, int], float]:
@@ -158,9 +165,7 @@ def _draw_averages(axes: Axes, runs: Sequence) -> dict[tuple[int, int], float]:
 
 
 def _ends(means: Mapping[tuple[int, int], float]) -> str:
-    return ", ".join(
-        f"{_name(edge)} {number(value) if np.isfinite(value) else 'not drawn'}" for edge, value in means.items()
-    )
+    return ", ".join(f"{_name(edge)} {_said(value)}" for edge, value in means.items())
 
 
 @style.styled
@@ -217,10 +222,10 @@ def forest(results: Mapping[str, Sequence]) -> Figure:
         for place, (when, (colour, marker)) in enumerate(_TIMES.items()):
             _bar(axes, row + 0.2 * (place - 1.5), measures.differences(runs, when), colour, marker)
         _bar(axes, row + 0.3, measures.differences(runs, "end", fed=True), *_FED)
-        spoken.append(f"{label} {number(summary.interval(measures.differences(runs, 'end'))[0])}")
+        spoken.append(f"{label} {_said(summary.interval(measures.differences(runs, 'end'))[0])}")
     style.zero_line(axes, vertical=True)
     style.tidy(axes, x="cost (1,2) − cost (0,2), same operation")
-    axes.set_yticks(range(len(groups)), [f"{label}  {measures.place(label)}" for label in groups])
+    axes.set_yticks(range(len(groups)), [heading(label) for label in groups])
     axes.invert_yaxis()
     names = [measures.WHEN_WORDS[when] for when in _TIMES] + ["at the end, fed samples"]
     looks = [*_TIMES.values(), _FED]
@@ -253,7 +258,7 @@ def factors(results: Mapping[str, Sequence]) -> Figure:
         colour = "#222222" if kept == "kept" else "#aa3377"
         axes.plot(x, mean, color=colour, linestyle=line, marker=marker, label=f"output edge (1,3) {kept}")
         axes.vlines(x, np.nan_to_num(low, nan=mean), np.nan_to_num(high, nan=mean), color=colour, linewidth=1.3)
-        spoken.append(f"with (1,3) {kept}: {', '.join(map(number, mean))}")
+        spoken.append(f"with (1,3) {kept}: {', '.join(map(_said, mean))}")
     style.zero_line(axes)
     axes.set_xticks(range(len(_LEVELS)), [f"(0,1) {own}" for own in _LEVELS])
     style.tidy(axes, y="cost (1,2) − cost (0,2)\nat the end")
@@ -264,26 +269,65 @@ def factors(results: Mapping[str, Sequence]) -> Figure:
 
 @style.styled
 def response(results: Mapping[str, Sequence]) -> Figure:
-    """Dose and response: difference at the end against how often training reaches (1,2), relative to (0,2)."""
+    """Dose and response: difference at the end against how often training reaches (1,2), relative to (0,2), and against
+    how often it reaches one way through (0,1) and (1,2)."""
     found = measures.responses(results)
-    figure = style.new_figure(3.6)
-    axes = figure.subplots()
-    for label, (lead, values) in found.items():
-        mean, low, high = summary.interval(values)
-        hollow = not measures.SETTINGS[label].figure
-        axes.plot([lead], [mean], marker="o", color="#222222", markerfacecolor="white" if hollow else "#222222",
-                  linestyle="")  # fmt: skip
-        if np.isfinite(low):
-            axes.plot([lead, lead], [low, high], color="#222222", linewidth=1.2)
-        axes.annotate(_short(label), (lead, mean), xytext=(6, 3), textcoords="offset points", fontsize=style.SMALL)
-    style.zero_line(axes)
-    style.zero_line(axes, vertical=True)
-    style.tidy(axes, x="log₂ of how often training reaches (1,2) over how often it reaches (0,2)",
-               y="cost (1,2) − cost (0,2),\nconvolutions, fed samples")  # fmt: skip
-    words = [f"{label} {number(lead)}: {number(summary.interval(v)[0])}" for label, (lead, v) in found.items()]
-    figure.set_label(f"Difference in cost against log₂ of the ratio of update shares, by setting: {'; '.join(words)}.")
+    figure = style.new_figure(3.9)
+    row = figure.subplots(1, 2, sharey=True)
+    for axes, which, title in zip(row, ("lead", "path_lead"), ("the edge (1,2)", "one way 0-1-2"), strict=True):
+        for label, (dose, values) in found.items():
+            _point(axes, getattr(dose, which), values, label)
+        style.zero_line(axes)
+        style.zero_line(axes, vertical=True)
+        style.tidy(axes, x="log₂ of updates, relative to (0,2)", title=title)
+        axes.set_xlim(-5.6, 2.9)
+        axes.set_xticks(range(-3, 2))
+    row[0].set_ylabel("cost (1,2) − cost (0,2),\nconvolutions, fed samples")
+    handles = [
+        Line2D([], [], color="#222222", marker=marker, markerfacecolor=face, linestyle="", label=words)
+        for words, (marker, face) in _SETTING_MARKERS.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    figure.draw_without_rendering()  # where labels have room depends on the final limits
+    for axes, which in zip(row, ("lead", "path_lead"), strict=True):
+        _name_points(axes, {label: (getattr(dose, which), values) for label, (dose, values) in found.items()})
+    words = [
+        f"{label} at {number(dose.lead)} and {number(dose.path_lead)}: {_said(summary.interval(values)[0])}"
+        for label, (dose, values) in found.items()
+    ]
+    figure.set_label(
+        "Difference in cost by setting, against log₂ of the update shares of edge (1,2) (left) and of one way through it "
+        f"(right), relative to (0,2): {'; '.join(words)}."
+    )
     return figure
 
 
-def _short(label: str) -> str:
-    return label.removeprefix("27, ")
+_SETTING_MARKERS = {
+    "simplified cell, Fig 27": ("o", "#222222"),
+    "simplified cell, controls": ("o", "white"),
+    "modified cell, Fig 28": ("s", "#999999"),
+}
+
+
+def _point(axes: Axes, x: float, values: np.ndarray, label: str) -> None:
+    own = measures.SETTINGS[label]
+    kind = 2 if not own.has_output_edge else 0 if own.figure else 1
+    marker, face = list(_SETTING_MARKERS.values())[kind]
+    mean, low, high = summary.interval(values)
+    if np.isfinite(low):
+        axes.plot([x, x], [low, high], color="#222222", linewidth=1.0)
+    axes.plot([x], [mean], marker=marker, color="#222222", markerfacecolor=face, linestyle="")
+
+
+def _name_points(axes: Axes, points: Mapping[str, tuple[float, np.ndarray]]) -> None:
+    """Names in two columns, for lags of a whole octave left of the points and for the others right of them."""
+    low, high = axes.get_ylim()
+    room = (high - low) * 1.15 * style.SMALL / 72 / (axes.get_window_extent().height / axes.figure.dpi)
+    for is_left, x, side in ((True, -3.5, "right"), (False, 1.0, "left")):
+        means = {label: summary.interval(v)[0] for label, (lead, v) in points.items() if (lead < -1) == is_left}
+        labels = sorted((label for label in means if np.isfinite(means[label])), key=means.get)
+        for label, y in zip(labels, style.spread([means[label] for label in labels], room), strict=True):
+            axes.annotate(
+                label, (points[label][0], means[label]), xytext=(x, y), ha=side, va="center",
+                fontsize=style.SMALL, arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#999999"},
+            )  # fmt: skip

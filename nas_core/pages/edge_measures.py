@@ -7,7 +7,7 @@ edges, K operations. All costs are those of the last cell; *none* costs nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +31,9 @@ from nas_core.pages.evidence import (
 from nas_core.space import NONE, OPERATIONS, Cell
 from nas_core.updates import fed_shares, update_shares
 
-NEVER_NONE = "27, (0,1) never none"
-FIRST_FIXED = "27, (0,1) fixed"
-EQUAL = "27, equal training"
+NEVER_NONE = "27 never none"
+FIRST_FIXED = "27 fixed"
+EQUAL = "27 equal"
 _CONTROLS = {
     "corrected_simplified_no_none": NEVER_NONE,
     "corrected_simplified_fixed": FIRST_FIXED,
@@ -46,8 +46,11 @@ RECIPES = {own.figure or _CONTROLS[name]: name for name, own in ABLATIONS.items(
 SETTINGS: dict[str, Ablation] = {label: ABLATIONS[name] for label, name in RECIPES.items()}
 """The setting behind every label."""
 
-SIMPLIFIED = tuple(label for label in SETTINGS if label.startswith("27") and "," not in label)
-MODIFIED = tuple(label for label in SETTINGS if label.startswith("28"))
+SIMPLIFIED, MODIFIED = (
+    tuple(label for label, own in SETTINGS.items() if own.figure.startswith(figure)) for figure in ("27", "28")
+)
+"""The settings of each figure; controls belong to none."""
+
 FROZEN, MOVING = "minimal cell, idle weights frozen", "minimal cell, idle weights moving"
 IDLE = {MOVING: "reference_cost_trained", FROZEN: "corrected_cost_trained"}
 """The minimal cell twice: what the weights that a sample does not use go on doing is all that differs."""
@@ -102,11 +105,11 @@ def costs(runs: Sequence, when: str) -> np.ndarray:
     return found
 
 
-def _pooled(mean: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _pooled(means: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Means over disjoint sets of batches (axis 1) as one mean over all of them."""
-    seen = np.where(np.isfinite(mean), count, 0)
+    seen = np.where(np.isfinite(means), counts, 0)
     total = seen.sum(axis=1)
-    return np.where(total > 0, (seen * np.nan_to_num(mean)).sum(axis=1) / np.maximum(total, 1), np.nan)
+    return np.where(total > 0, (seen * np.nan_to_num(means)).sum(axis=1) / np.maximum(total, 1), np.nan)
 
 
 def mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -151,16 +154,33 @@ def _apart(found: np.ndarray, cell: Cell) -> np.ndarray:
     return mean(found[..., inner, :], axis=-2) - mean(found[..., outer, :], axis=-2)
 
 
+def shared(*labels: str) -> tuple[str, ...]:
+    """The operations that both edges into node 2 have in each of these settings: what they can be compared on."""
+    cells = [SETTINGS[label].cell for label in labels]
+    candidates = [set(cell.edges[cell.index(edge)].operations) for cell in cells for edge in (DIRECT, BETWEEN)]
+    return tuple(name for name in OPERATIONS if all(name in own for own in candidates))
+
+
+def contrast(results: Results, label: str, other: str) -> tuple[np.ndarray, np.ndarray]:
+    """``[s]`` twice, paired by seed: :func:`differences` of two settings at the end, on fed samples and over the
+    operations that they share."""
+    first, second = (
+        differences(runs, "end", fed=True, only=shared(label, other)) for runs in paired(results, label, other)
+    )
+    return first, second
+
+
 def difference_curve(runs: Sequence, points: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """Epochs ``[X]`` and ``[s, X]``: :func:`differences` over training in at most ``points`` stretches of equal length.
 
     An epoch of a small data set draws each operation a few times only, so that its own difference is mostly noise."""
-    mean, count = (summary.stack(runs, f"step_cost_{name}")[:, :, -1] for name in ("mean", "count"))
-    length = -(-mean.shape[1] // points)
-    starts = range(0, mean.shape[1], length)
-    found = np.stack([_pooled(*(own[:, start : start + length] for own in (mean, count))) for start in starts], axis=1)
+    seen = [summary.stack(runs, f"step_cost_{name}")[:, :, -1] for name in ("mean", "count")]
+    epochs = seen[0].shape[1]
+    length = -(-epochs // points)
+    starts = range(0, epochs, length)
+    found = np.stack([_pooled(*(own[:, start : start + length] for own in seen)) for start in starts], axis=1)
     found[..., NONE] = np.nan
-    middles = np.array([(start + min(start + length, mean.shape[1])) / 2 for start in starts])
+    middles = np.array([(start + min(start + length, epochs)) / 2 for start in starts])
     return middles, mean(_apart(found, summary.cell_of(runs[0])))
 
 
@@ -184,8 +204,13 @@ class Dose:
 
     @property
     def lead(self) -> float:
-        """log₂ of the ratio: below 0 where (1,2) lags."""
+        """log₂ of how often (1,2)'s weights are trained over how often (0,2)'s are; below 0 where (1,2) lags."""
         return float(np.log2(self.between / self.direct))
+
+    @property
+    def path_lead(self) -> float:
+        """The same for one way 0-1-2, a convolution of (1,2) behind one operation of (0,1), against one of (0,2)."""
+        return self.lead - float(np.log2(self.inputs))
 
 
 def dose(setting: Ablation) -> Dose:
@@ -227,28 +252,28 @@ def _over(values) -> np.ndarray:
     return np.mean(list(values), axis=0)
 
 
-def responses(results: Mapping[str, Sequence]) -> dict[str, tuple[float, np.ndarray]]:
-    """Per setting with convolutions on both edges: its dose (:attr:`Dose.lead`), and ``[s]`` the difference at the end
-    over these convolutions, fed samples only; of the simplified cell alone, where nothing else about node 2 changes."""
+def responses(results: Results) -> dict[str, tuple[Dose, np.ndarray]]:
+    """Per setting with convolutions on both edges: its dose, and ``[s]`` the difference at the end over these
+    convolutions, fed samples only."""
     found = {}
-    for label in (own for own in SETTINGS if results.get(own) and SETTINGS[own].has_output_edge):
-        runs, own = results[label], dose(SETTINGS[label])
-        if np.isfinite(own.lead):
-            found[label] = (own.lead, differences(runs, "end", fed=True, only=CONVOLUTIONS))
+    for label, setting in SETTINGS.items():
+        if results.get(label) and np.isfinite(dose(setting).lead):
+            found[label] = (dose(setting), differences(results[label], "end", fed=True, only=CONVOLUTIONS))
     return found
 
 
-def slopes(results: Mapping[str, Sequence], without: Sequence[str] = ()) -> np.ndarray:
-    """``[s]``: the least-squares slope of difference on dose over settings, seed by seed.
-
-    The paper's conjecture expects it to be negative: the more (1,2) lags, the more it costs."""
-    labels = [label for label in responses(results) if label not in without]
-    kept = dict(zip(labels, paired(results, *labels), strict=True))
-    leads, values = zip(*responses(kept).values(), strict=True)
-    centred = np.array(leads) - np.mean(leads)
-    if not centred.any():
+def slopes(results: Results, which: str, labels: Sequence[str] = tuple(SETTINGS)) -> np.ndarray:
+    """``[s]``: the least-squares slope of difference on dose over the settings ``labels``, seed by seed. ``which`` dose:
+    ``"lead"`` or ``"path_lead"``. If lack of training is what (1,2) costs more for, it is negative."""
+    names = [label for label in responses(results) if label in labels]
+    if len(names) < 3:
+        raise CannotTell("A slope over settings needs at least three of them.")
+    kept = responses(dict(zip(names, paired(results, *names), strict=True)))
+    leads = np.array([getattr(own, which) for own, _ in kept.values()])
+    centred = leads - leads.mean()
+    if np.ptp(leads) < 1e-9:
         raise CannotTell("These settings train both edges equally often, so there is no dose to respond to.")
-    return centred @ np.array(values) / (centred**2).sum()
+    return centred @ np.array([values for _, values in kept.values()]) / (centred**2).sum()
 
 
 # -------------------------------------------------------------------------------------------------------------- verdicts
@@ -322,26 +347,51 @@ def initial(results: Results) -> np.ndarray:
     return _over(differences(runs, "initial") for runs in groups)
 
 
-def predictions(results: Results) -> list[tuple[str, np.ndarray, int]]:
-    """What the paper's conjecture, that (1,2) costs more because it is trained less, says of these runs: in words, the
-    quantity ``[s]``, and its expected sign; 0 where it expects none at all.
+@dataclass(frozen=True)
+class Prediction:
+    """What a cause, *lag* or *sharing*, says of a quantity ``values`` ``[s]``: its sign, or 0 where the cause is not
+    there, so that nothing should lift it above zero."""
 
-    All differences are at the end and on fed samples, unless said otherwise. What is not recorded is left out."""
-    own = {label: differences(runs, "end", fed=True) for label, runs in results.items() if label in SETTINGS}
-    said = [("before training there is no difference (mean over the settings of Fig 27)", initial(results), 0)]
-    if "27b" in own:
-        said.append(("27b: operations without weights cannot lag, so no difference", own["27b"], 0))
-    for label in (EQUAL, NEVER_NONE, FIRST_FIXED):
-        if label in own:
-            said.append((f"{label}: equally often trained, so no difference", own[label], 0))
-    for label, words in ((EQUAL, "equal training lowers the difference of 27a"),
-                         ("27c", "27c trains (1,2) more often than (0,2), and lowers the difference of 27a")):  # fmt: skip
-        if label in own and "27a" in own:
-            groups = paired(results, label, "27a")
-            said.append((words, np.subtract(*(differences(runs, "end", fed=True) for runs in groups)), -1))
-    if len(responses(results)) > 2:
-        said.append(("over settings the difference falls with the ratio of updates (slope)", slopes(results), -1))
-    return said
+    cause: str
+    words: str
+    values: np.ndarray
+    expected: int
+
+
+def predictions(results: Results) -> list[Prediction]:
+    """The predictions that these runs can test: differences at the end and on fed samples, unless said otherwise; two
+    settings are compared over the operations that they share."""
+
+    def end(label: str, less: str = "") -> np.ndarray | None:
+        if not results.get(label) or (less and not results.get(less)):
+            return None
+        return np.subtract(*contrast(results, label, less)) if less else differences(results[label], "end", fed=True)
+
+    def slope(which: str, *labels: str) -> np.ndarray | None:
+        try:
+            return slopes(results, which, labels)
+        except CannotTell:
+            return None
+
+    simplified = [label for label, own in SETTINGS.items() if own.has_output_edge]
+    near = [label for label in simplified if label != "27f"]
+    said = [
+        ("both", "before training (1,2) costs no more (mean over Fig 27)", initial(results), 0),
+        ("lag", "27b: operations without weights cannot lag, so (1,2) costs no more", end("27b"), 0),
+        ("lag", f"{EQUAL}: no lag, so (1,2) costs no more", end(EQUAL), 0),
+        ("lag", f"{NEVER_NONE}: no lag, so (1,2) costs no more", end(NEVER_NONE), 0),
+        ("lag", "equal training lowers the difference of 27a", end(EQUAL, "27a"), -1),
+        ("lag", "27c trains (1,2) more often than (0,2), and is lower than 27a", end("27c", "27a"), -1),
+        ("lag", "27f lags eightfold, and is higher than 27 fixed", end("27f", FIRST_FIXED), +1),
+        ("lag", "over settings: slope on log₂ of updates of the edge", slope("lead", *simplified), -1),
+        ("lag", "the same without 27f", slope("lead", *near), -1),
+        ("sharing", f"{NEVER_NONE}: seven inputs still, so (1,2) costs more", end(NEVER_NONE), +1),
+        ("sharing", "fixing (0,1) lowers it against never none", end(FIRST_FIXED, NEVER_NONE), -1),
+        ("sharing", f"{FIRST_FIXED}: one input, so (1,2) costs no more", end(FIRST_FIXED), 0),
+        ("sharing", "over settings: slope on log₂ of updates of the way", slope("path_lead", *simplified), -1),
+        ("sharing", "the same with the modified cells", slope("path_lead", *SETTINGS), -1),
+    ]
+    return [Prediction(*own) for own in said if own[2] is not None]
 
 
 MEASURES = {"R2": costlier, "R2-ctrl": reversed_order, "B7": equal_training}

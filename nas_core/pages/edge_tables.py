@@ -17,7 +17,7 @@ from nas_core.pages import edge_measures as measures
 from nas_core.pages import enumeration, summary
 from nas_core.pages.claims import REPRODUCED
 from nas_core.pages.edge_measures import WHEN, WHEN_WORDS, differences
-from nas_core.pages.evidence import FEWEST_SEEDS, CannotTell, Results, paired, sign, with_interval
+from nas_core.pages.evidence import FEWEST_SEEDS, Results, paired, sign, with_interval
 from nas_core.pages.tables import markdown
 from nas_core.relaxation import masked
 from nas_core.space import NONE, OPERATIONS, simplified
@@ -49,76 +49,73 @@ def cost_table(results: Mapping[str, Sequence]) -> str:
 
 
 def dose_table(labels: Sequence[str]) -> str:
-    """One row a setting: how often training reaches a convolution of (1,2) and of (0,2), exactly."""
+    """One row a setting, exactly: how often training reaches a convolution of (1,2) and of (0,2), and the ratio of the
+    two; for one way through (0,1), too."""
     rows = []
     for label in labels:
         own, idle = measures.dose(measures.SETTINGS[label]), measures.idle_words(label)
         shares = [f"{100 * share:.1f} %" for share in (own.between, own.direct)]
-        shares = ["no convolution"] * 2 + ["–"] if np.isnan(own.between) else [*shares, f"{2**own.lead:.2f}"]
-        rows.append([label, measures.SETTINGS[label].words, *shares, own.inputs, idle])
-    header = (
-        "setting",
-        "what is sampled",
-        "(1,2) trained",
-        "(0,2) trained",
-        "ratio",
-        "inputs of (1,2)",
-        "idle weights",
-    )
-    return markdown(header, rows, text=2)
+        shares += [f"{2**lead:.3g}" for lead in (own.lead, own.path_lead)]
+        shares = ["no convolution"] * 2 + ["–"] * 2 if np.isnan(own.between) else shares
+        rows.append([label, measures.SETTINGS[label].words, *shares[:3], own.inputs, shares[3], idle])
+    names = ("(1,2) trained", "(0,2) trained", "ratio", "inputs of (1,2)", "ratio, one way", "idle weights")
+    return markdown(("setting", "what is sampled", *names), rows, text=2)
 
 
 def factor_table(results: Results) -> str:
-    """The effects of :func:`factorial` with their intervals."""
+    """The effects of :func:`nas_core.pages.edge_measures.factorial` with their intervals."""
     rows = [[words, len(values), with_interval(values)] for words, values in measures.factorial(results).items()]
     return markdown(("effect on cost(1,2) − cost(0,2)", "n", "change"), rows, text=1)
 
 
-def control_table(results: Results) -> str:
-    """Settings that train both edges equally often, each against Fig 27a, paired by seed."""
+STEPS = {
+    "lag removed": (measures.EQUAL, "27a"),
+    "lag and dilution removed": (measures.NEVER_NONE, "27a"),
+    "sharing removed as well": (measures.FIRST_FIXED, measures.NEVER_NONE),
+    "sharing removed, an eightfold lag put in": ("27f", measures.FIRST_FIXED),
+}
+"""What one setting changes in another, as far as the causes of Section 5.3 go."""
+
+
+def step_table(results: Results) -> str:
+    """The settings of the simplified cell that differ by one cause: the difference in both, over the
+    operations that they share, and the paired change."""
     rows = []
-    for label in (measures.EQUAL, measures.NEVER_NONE, measures.FIRST_FIXED):
-        own, usual = paired(results, label, "27a")
-        left, before = (differences(runs, "end", fed=True) for runs in (own, usual))
-        rows.append([label, len(own), with_interval(left), with_interval(left - before), measures.idle_words(label)])
-    header = ("setting", "n", "cost(1,2) − cost(0,2), fed samples", "change against 27a", "idle weights")
-    return markdown(header, rows, text=1)
+    for words, (label, other) in STEPS.items():
+        if results.get(label) and results.get(other):
+            after, before = measures.contrast(results, label, other)
+            numbers = (with_interval(values) for values in (before, after, after - before))
+            idle = " → ".join(dict.fromkeys(measures.idle_words(own) for own in (other, label)))
+            rows.append([words, f"{other} → {label}", len(after), *numbers, idle])
+    header = ("step", "settings", "n", "difference before", "after", "change", "idle weights")
+    return markdown(header, rows, text=2)
 
 
 def _outcome(values: np.ndarray, expected: int) -> str:
-    """What an interval says of a predicted sign, or of a predicted absence."""
+    """What an interval says of a predicted sign, or of the prediction that nothing lifts the values above zero."""
     if np.isfinite(values).sum() < FEWEST_SEEDS:
         return "too few seeds"
     above, below = (sign(values, way) == REPRODUCED for way in (+1, -1))
     if expected == 0:
-        return "contradicted" if above or below else "compatible: the interval includes 0"
+        return "contradicted" if above else "compatible: not shown to be above 0"
     return "as predicted" if (above if expected > 0 else below) else "contradicted" if above or below else "not shown"
 
 
 def prediction_table(results: Results) -> str:
-    """The conjecture's measures.predictions, what was measured, and whether they agree."""
+    """What the causes predict, what was measured, and whether they agree."""
     rows = [
-        [words, with_interval(values), _outcome(values, expected)]
-        for words, values, expected in measures.predictions(results)
+        [own.cause, own.words, with_interval(own.values), _outcome(own.values, own.expected)]
+        for own in measures.predictions(results)
     ]
-    return markdown(("the conjecture predicts", "measured", "outcome"), rows, text=1)
+    return markdown(("cause", "predicts", "measured", "outcome"), rows, text=2)
 
 
 def idle_table(results: Results) -> str:
     """The minimal cell with idle weights moving and standing still: what that choice alone does to the difference."""
     moving, frozen = (differences(runs, "end") for runs in paired(results, measures.MOVING, measures.FROZEN))
-    rows = [[label, len(values), with_interval(values)]
-            for label, values in ((measures.MOVING, moving), (measures.FROZEN, frozen), ("moving minus still", moving - frozen))]  # fmt: skip
+    found = {measures.MOVING: moving, measures.FROZEN: frozen, "moving minus still": moving - frozen}
+    rows = [[label, len(values), with_interval(values)] for label, values in found.items()]
     return markdown(("runs", "n", "intermediate − input, same node"), rows, text=1)
-
-
-def slope_sentence(results: Results) -> str:
-    """The slope of :func:`nas_core.pages.edge_measures.slopes` with and without the setting of the largest lag."""
-    try:
-        every, rest = (measures.slopes(results, without) for without in ((), ("27f",)))
-    except CannotTell as reason:
-        return str(reason)
-    return f"{with_interval(rest)}, against {with_interval(every)} with it (n = {len(rest)})."
 
 
 # ------------------------------------------------------------------------------------------- before training, exactly

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -12,6 +14,7 @@ from nas_core.pages.checks import example
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas
 
 RECORDED = Path(__file__).parents[2] / "benchmarks" / "README.md"
+NUMBERS = RECORDED.with_name("results.json")
 START, END = "<!-- begin: written by python -m benchmarks -->", "<!-- end -->"
 
 
@@ -49,3 +52,34 @@ def benchmark() -> str:
         return "*No benchmark is recorded: run `python -m benchmarks` from the root of the repository.*"
     text = RECORDED.read_text(encoding="utf-8")
     return text.partition(START)[2].partition(END)[0].strip()
+
+
+GOALS = {"theta": 10.0, "statistics": 10.0, "snas": 4.0, "darts": 4.0, "bilevel": 4.0}
+"""How many times faster than the published step a step was meant to be, by kind."""
+MEMORY_GOAL = 3.0
+"""How many times less memory."""
+
+
+def goals() -> list[list[str]]:
+    """For every measured step: the opponent, time and memory ratios, and whether the goals are reached.
+
+    The opponent is the published step, or the plain one where nothing was published; the medians are of
+    ``benchmarks/results.json``."""
+    if not NUMBERS.exists():
+        return []
+    lines = []
+    for name, entry in json.loads(NUMBERS.read_text(encoding="utf-8"))["workloads"].items():
+        sides, goal = entry["sides"], GOALS[entry["workload"]["kind"]]
+        side = "published" if "published" in sides else "plain"
+        own, other = sides[side]["engine"], sides[side]["other"]
+        if not own.get("seconds") or not other.get("seconds"):
+            lines.append([f"`{name}`", side, f"{goal:g}×", "the other side does not fit", "–"])
+            continue
+        time = float(np.median(other["seconds"]) / np.median(own["seconds"]))
+        memory = other["peak"] / own["peak"]
+        lines.append([f"`{name}`", side, f"{goal:g}×", _held(time, goal), _held(memory, MEMORY_GOAL)])
+    return lines
+
+
+def _held(ratio: float, goal: float) -> str:
+    return f"{ratio:.1f}×, {'yes' if ratio >= goal else 'no'}"

@@ -21,7 +21,6 @@ FIXED = "fixed-alpha"
 SINGLE_HELD_OUT = "single-level, held-out images"
 BILEVEL_SAME = "bi-level, θ's own batch"
 SAMPLED = "SNAS or DSNAS, single-level"
-UNIFORM = "uniform sampling"
 NOISE = {"digits, no noise": 0.0, "digits, 20 % noise": 0.2, "digits, 40 % noise": 0.4}
 """Bi-level runs by the share of labels that are replaced."""
 

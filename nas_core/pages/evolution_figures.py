@@ -3,17 +3,19 @@ and depth over epochs, recovery against the cost's crossing, and cells under eve
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from nas_core.derive import RULES
-from nas_core.pages import drawing, style, summary
+from nas_core.pages import style, summary
 from nas_core.pages.evolution_measures import Fate, edge_fates, lag
 from nas_core.pages.evolution_patterns import alive, shapes
 from nas_core.pages.style import Pen
-from nas_core.space import OPERATIONS
+from nas_core.space import NONE, OPERATIONS
 
 _LABEL_COLOURS = ("#222222", "#aa3377", "#228833", "#4477aa", "#bb8800", "#882255", "#44aa99", "#999933")
 
@@ -26,7 +28,7 @@ def alive_map(results: Sequence | Mapping[str, Sequence]) -> Figure:
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     edges = max(len(summary.cell_of(runs[0]).edges) for runs in groups.values())
-    figure = style.new_figure(rows * (0.17 * edges + 0.75) + 0.4)
+    figure = style.new_figure(rows * (0.17 * edges + 0.9) + 0.4)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     spoken, image = [], None
     for place, (axes, (title, runs)) in enumerate(zip(grid, groups.items(), strict=False)):
@@ -38,7 +40,7 @@ def alive_map(results: Sequence | Mapping[str, Sequence]) -> Figure:
         )
         names = [f"{style.EDGE_SIGNS[cell.edge_class(edge)]} e{edge}" for edge in range(len(cell.edges))]
         axes.set_yticks(range(len(cell.edges)), names)
-        style.tidy(axes, x="epoch" if place + columns >= len(groups) else "", title=f"{title} (n = {len(runs)})")
+        style.tidy(axes, x="epoch" if place + columns >= len(groups) else "", title=_title(title, runs))
         axes.tick_params(length=0)
         lowest = int(share.sum(axis=1).argmin())
         spoken.append(
@@ -152,8 +154,8 @@ def lag_and_life(results: Mapping[str, Sequence]) -> Figure:
         style.zero_line(axes)
         style.zero_line(axes, vertical=True)
         axes.margins(x=0.15)
-        axes.xaxis.set_major_locator(style.MaxNLocator(nbins=4))
-        style.tidy(axes, title=f"{title} (n = {len(runs)})")
+        axes.xaxis.set_major_locator(style.MaxNLocator(nbins=3))
+        style.tidy(axes, title=_title(title, runs))
         spoken.append(
             f"{title or 'runs'}: extra cost {cost.mean():+.3g}, longer life {lived.mean():+.2f} of the epochs."
         )
@@ -167,8 +169,41 @@ def lag_and_life(results: Mapping[str, Sequence]) -> Figure:
     return figure
 
 
-def under_every_rule(run) -> Figure:
-    """B4: the cell that each derivation rule makes of the last α of one run, side by side."""
-    cell, probability = summary.cell_of(run), run.arrays["probability"][-1, 0]
-    panels = {name: (cell, np.eye(len(OPERATIONS))[list(rule(probability, cell))]) for name, rule in RULES.items()}
-    return drawing.cells(panels)
+@style.styled
+def under_every_rule(runs: Sequence, most: int = 5) -> Figure:
+    """B4: what each derivation rule (columns) makes of each edge (rows) from the same last α, in the operation's colour;
+    white: dropped. One panel a run, at most ``most`` of them."""
+    shown, cell = list(runs)[:most], summary.cell_of(runs[0])
+    figure = style.new_figure(0.19 * len(cell.edges) + 1.9)
+    row = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    kept = {}
+    for axes, run in zip(row, shown, strict=True):
+        wirings = [rule(run.arrays["probability"][-1, 0], cell) for rule in RULES.values()]
+        colours = [[_TILES[wiring[edge]] for wiring in wirings] for edge in range(len(cell.edges))]
+        axes.imshow(np.array([[to_rgb(colour) for colour in line] for line in colours]), aspect="auto")
+        for place in range(1, len(RULES)):
+            axes.axvline(place - 0.5, color="white", linewidth=1.5)
+        for place in range(1, len(cell.edges)):
+            axes.axhline(place - 0.5, color="white", linewidth=1.5)
+        axes.set_xticks(range(len(RULES)), RULES, rotation=90)
+        axes.set_title(f"seed {run.meta['seed']}", loc="left")
+        axes.tick_params(length=0)
+        for name, wiring in zip(RULES, wirings, strict=True):
+            kept.setdefault(name, []).append(sum(operation != NONE for operation in wiring))
+    names = [f"{style.EDGE_SIGNS[cell.edge_class(edge)]} e{edge}" for edge in range(len(cell.edges))]
+    row[0].set_yticks(range(len(cell.edges)), names)
+    used = [name for name in OPERATIONS[1:] if any(name in own.operations for own in cell.edges)]
+    figure.legend(handles=style.operation_handles(used, 6), loc="outside upper center", ncols=4, frameon=False)
+    counts = "; ".join(f"{name} {np.mean(values):.1f}" for name, values in kept.items())
+    figure.set_label(
+        f"What each derivation rule keeps of the same α, one panel a run. Edges kept of {len(cell.edges)}: {counts}."
+    )
+    return figure
+
+
+_TILES = ["#ffffff", *(style.OPERATION_COLOURS[name] for name in OPERATIONS[1:])]
+
+
+def _title(title: str, runs: Sequence) -> str:
+    """A panel's title in lines that fit it."""
+    return textwrap.fill(f"{title} (n = {len(runs)})", 24)

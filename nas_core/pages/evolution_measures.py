@@ -20,6 +20,7 @@ from nas_core.pages.claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Verdict
 from nas_core.pages.evidence import (
     BILEVEL,
     FEW,
+    FEWEST_SEEDS,
     MODERATE,
     SOME,
     STRONG,
@@ -195,7 +196,7 @@ def lag(runs: Sequence) -> tuple[np.ndarray, np.ndarray]:
         edges = np.array(cell.incoming(node))
         inner, outer = edges[middle[edges]], edges[~middle[edges]]
         if len(inner) and len(outer):
-            dearer = np.nanmean(cost[:, inner], axis=1) - np.nanmean(cost[:, outer], axis=1)
+            dearer = cost[:, inner].mean(axis=1) - cost[:, outer].mean(axis=1)
             differences.append((dearer, lived[:, outer].mean(axis=1) - lived[:, inner].mean(axis=1)))
     if not differences:
         raise CannotTell(f"No node of the {cell.name} cell has edges of both classes, so there is nothing to compare.")
@@ -330,6 +331,10 @@ def universal(results: Results) -> Verdict:
     """P-univ: P1 and P2 in every setting of the sweep. The number is the mean over settings of P2's difference, its
     interval over settings."""
     groups = present(results, UNIVERSAL)
+    if len(groups) < FEWEST_SEEDS:
+        raise CannotTell(
+            f"Of {len(UNIVERSAL)} settings {len(groups)} are recorded, fewer than the {FEWEST_SEEDS} to judge."
+        )
     found = {name: (growth_of(runs), width_of(runs)) for name, runs in groups.items()}
     first, second = ([own[which] for own in found.values()] for which in (0, 1))
     direction = overall([own.direction for own in (*first, *second)])

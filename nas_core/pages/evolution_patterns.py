@@ -18,7 +18,19 @@ import numpy as np
 from nas_core.derive import Growth, Shape, chance_shape, growth, likeliest, shape, surviving
 from nas_core.pages import summary
 from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
-from nas_core.pages.evidence import FEW, SINGLE, SOME, CannotTell, Results, combine, grade, lowest_of, mean_of, sign
+from nas_core.pages.evidence import (
+    FEW,
+    SAMPLED,
+    SINGLE,
+    SOME,
+    CannotTell,
+    Results,
+    combine,
+    grade,
+    lowest_of,
+    mean_of,
+    sign,
+)
 from nas_core.space import NONE, Cell
 
 SNAS = "SNAS"
@@ -31,8 +43,11 @@ NO_DECAY = "DSNAS, no weight decay on α"
 BASELINE = "DSNAS, with a baseline"
 RANDOM = "random reward"
 
-FRAMEWORKS = (SNAS, PUBLISHED, CORRECTED, PROXYLESS, SINGLE, SNAS_DEEP, DSNAS_DEEP)
-"""Single-level searches, of which P1 and P2 speak."""
+FRAMEWORKS = (SNAS, PUBLISHED, CORRECTED, PROXYLESS, SINGLE, SNAS_DEEP, DSNAS_DEEP, SAMPLED)
+"""Single-level searches, of which P1 and P2 speak; the last label is for runs of a method that are judged alone."""
+
+VARIANTS = (PUBLISHED, CORRECTED, NO_DECAY, BASELINE, RANDOM)
+"""DSNAS with other gradients, and its control."""
 
 RECIPES = {
     SNAS: "reference_snas",
@@ -46,6 +61,11 @@ RECIPES = {
     RANDOM: "corrected_random_reward",
 }
 """The recipe behind every label that only these claims need; those of DARTS are in the verdicts' own list."""
+
+
+def recipes(*labels: str) -> dict[str, str]:
+    """The recipes behind these labels."""
+    return {label: RECIPES[label] for label in labels}
 
 
 def present(results: Results, labels: Iterable[str] = FRAMEWORKS) -> dict[str, list]:

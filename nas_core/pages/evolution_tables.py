@@ -47,14 +47,17 @@ def _nothing(words: str = "these runs") -> str:
     return f"*Not recorded: {words}.*"
 
 
-def verdicts(results: Results, catastrophe: Verdict) -> str:
-    """P1, P2 and P3 for every framework; ``catastrophe`` is the verdict on P3, which only bi-level search can show."""
+def outcomes(results: Results, catastrophe: Verdict) -> str:
+    """P1, P2 and P3 for every framework; ``catastrophe`` is the verdict on P3, which speaks of bi-level search, as P1 does of
+    single-level search."""
     rows = []
     for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
         p1, p2 = growth_of(runs), width_of(runs)
-        p3 = _word(catastrophe.direction) if label == BILEVEL else "not claimed"
+        both = label == BILEVEL
+        whole = "not claimed" if both else _word(p1.direction)
+        p3 = _word(catastrophe.direction) if both else "not claimed"
         first, back = map(_word, p1.parts)
-        rows.append([label, str(len(runs)), first, back, _word(p1.direction), _word(p2.direction), p3])
+        rows.append([label, str(len(runs)), first, back, whole, _word(p2.direction), p3])
     return markdown(["framework", "n", "all edges are dropped first", "then some recover", "P1", "P2", "P3"], rows)
 
 
@@ -73,8 +76,8 @@ def growth_table(results: Results) -> str:
                 with_interval(lowest_of(counts)),
                 with_interval(when_lowest(runs)),
                 with_interval(counts[:, -1]),
-                with_interval(_means([[fate.dropped for fate in run] for run in own])),
-                with_interval(_means(back)),
+                _dated([[fate.dropped for fate in run] for run in own]),
+                _dated(back),
             ]
         )
     header = ["framework", "n", "alive at first", "at the minimum", "its epoch", "at the end", "epoch of drop"]
@@ -86,8 +89,14 @@ def counts_of(runs: Sequence) -> int:
     return len(summary.cell_of(runs[0]).edges)
 
 
+def _dated(rows: Sequence[Sequence[float]]) -> str:
+    """The mean over runs of each run's mean epoch; a dash where nothing happened in any."""
+    means = _means(rows)
+    return with_interval(means) if np.isfinite(means).any() else "–"
+
+
 def _means(rows: Sequence[Sequence[float]]) -> np.ndarray:
-    return np.array([np.mean(row) if len(row) else np.nan for row in rows])
+    return np.array([np.mean(row) if len(row) else np.nan for row in rows], dtype=float)
 
 
 def width_table(results: Results) -> str:
@@ -103,7 +112,8 @@ def width_table(results: Results) -> str:
         rows.append(
             [
                 label,
-                *(with_interval(values) for values in (outer, inner, back_outer, back_inner)),
+                *(with_interval(values) for values in (outer, inner)),
+                *(_dated(values[:, None]) for values in (back_outer, back_inner)),
                 f"{with_interval(np.array([own.width for own in last]))} ({chance[:, 0].mean():.2f})",
                 f"{with_interval(np.array([own.depth for own in last], dtype=float))} ({chance[:, 1].mean():.2f})",
             ]

@@ -81,7 +81,9 @@ def statements(results: Mapping[str, Sequence], book: Path = BOOK) -> str:
     for own in STATEMENTS:
         given = _judged(own, results)
         verdict = "<br>".join(f"{label} {_marks(judged)}".strip() for label, judged in given.items())
-        evidence = "<br>".join(judged.estimate_words or judged.sentence for judged in given.values())
+        evidence = "<br>".join(
+            f"{label} {judged.estimate_words or judged.sentence}".strip() for label, judged in given.items()
+        )
         chapter = f"{{doc}}`{own.chapter}`" if own.chapter in there else MISSING
         rows.append((f"**{own.claim_id}**", own.sentence, chapter, verdict, evidence))
     return markdown(("claim", "the paper says", "tested in", "direction, magnitude", "evidence"), rows)
@@ -98,7 +100,7 @@ def _judged(own: Statement, results: Mapping[str, Sequence]) -> dict[str, claims
 
 def _marks(verdict: claims.Verdict) -> str:
     words = (verdict.direction, verdict.magnitude)
-    return " ".join(f'<span class="verdict {claims._css_class(word)}">{word}</span>' for word in words)
+    return " ".join(f'<span class="verdict {claims.css_class(word)}">{word}</span>' for word in words)
 
 
 def questions(book: Path = BOOK) -> str:

@@ -368,7 +368,7 @@ def findings() -> Findings:
     return Findings(
         {name: network_residuals(CASES, kind=name) for name in KINDS},
         {words: network_residuals(CASES, order=name) for name, words in ORDER_WORDS.items()},
-        lessons(range(3), 60),
+        lessons(range(3), 40),
     )
 
 

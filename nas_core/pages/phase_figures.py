@@ -77,7 +77,7 @@ def _overlay(axes: Axes, points: Mapping) -> None:
         places = [_column(one.boundary(noise)) for one in known.values()]
         axes.plot(places, rows, color=colour, linestyle=line, marker=marker, markersize=5, label=f"predicted: {words}",
                   markeredgecolor="white", clip_on=False)  # fmt: skip
-    paper = _column(sweeps.paper_factor(points))
+    paper = _column(sweeps.paper_factor(known))
     axes.plot(
         [paper], [THETA_FACTORS.index(1.0) + 0.25], linestyle="", marker="*", markersize=13, color="#d55e00",
         markeredgecolor="white", label="the paper, by its ratio", clip_on=False,
@@ -85,32 +85,40 @@ def _overlay(axes: Axes, points: Mapping) -> None:
 
 
 @style.styled
-def against_prediction(results: Mapping[str, Sequence]) -> Figure:
-    """The same points against the predicted ratio: right of 1 edges should be dropped. One panel a prediction."""
+def against_prediction(results: Mapping[str, Sequence], expected: Mapping[tuple, float]) -> Figure:
+    """The same points against three predictions: the ratio with every step in full and with steps discounted for noise
+    (right of 1 edges should be dropped), and the share ``expected`` from replaying α alone (points on the diagonal)."""
     points = sweeps.grid(results)
-    figure = style.new_figure(3.5)
-    row = figure.subplots(1, 2, sharey=True)
-    known = sweeps.phases(points) if points else {}
-    for axes, (noise, (words, *_)) in zip(row, _BOUNDARIES.items(), strict=True):
-        for theta, one in known.items():
-            own = sorted((alpha, sweeps.dropped(runs)) for (alpha, other), runs in points.items() if other == theta)
-            ratios = [one.ratio(alpha, noise) for alpha, _ in own]
-            colour, line, marker = _THETA_LOOKS[theta]
-            axes.plot(ratios, [share for _, share in own], color=colour, linestyle=line, marker=marker, markersize=5,
-                      label=f"θ × {theta:g}")  # fmt: skip
+    figure = style.new_figure(3.3)
+    row = figure.subplots(1, 3, sharey=True)
+    known = sweeps.phases(points)
+    for theta, one in known.items():
+        own = sorted((alpha, sweeps.dropped(runs)) for (alpha, other), runs in points.items() if other == theta)
+        share = [value for _, value in own]
+        colour, line, marker = _THETA_LOOKS[theta]
+        for axes, noise in zip(row, _BOUNDARIES, strict=False):
+            axes.plot([one.ratio(alpha, noise) for alpha, _ in own], share, color=colour, linestyle=line,
+                      marker=marker, markersize=5)  # fmt: skip
+        told = [expected[alpha, theta] for alpha, _ in own]
+        row[2].plot(told, share, color=colour, linestyle="", marker=marker, markersize=6, label=f"θ × {theta:g}")
+    for axes, (noise, (words, *_)) in zip(row, _BOUNDARIES.items(), strict=False):
         axes.axvline(1, color="#444444", linewidth=0.9)
-        if known.get(1.0):
-            axes.axvline(known[1.0].ratio(sweeps.paper_factor(points), noise) or np.nan, color="#d55e00", linestyle=":")
+        ratio = known[1.0].ratio(sweeps.paper_factor(known), noise) if known.get(1.0) else 0
+        if ratio > 0:
+            axes.axvline(ratio, color="#d55e00", linestyle=":")
         axes.set_xscale("log")
-        axes.set_ylim(-0.03, 1.03)
-        style.tidy(axes, x="way that α can go / way to go", title=words)
-        if not points:
-            style.say_empty(axes, "not recorded")
+        style.tidy(axes, x="way α can go / way to go", title=words)
+    row[2].plot([0, 1], [0, 1], color="#444444", linewidth=0.9, zorder=0.5)
+    style.tidy(row[2], x="share when α is replayed", title="α alone, replayed")
+    row[0].set_ylim(-0.03, 1.03)
     row[0].set_ylabel("share of edges dropped")
     if points:
-        figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+        figure.legend(*row[2].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    else:
+        for axes in row:
+            style.say_empty(axes, "not recorded")
     figure.set_label(
-        "Share of edges dropped at the minimum against the predicted ratio, one panel a prediction. "
-        + " ".join(sweeps.findings(points))
+        "Share of edges dropped at the minimum against the predicted ratio, and against the share when α is replayed. "
+        + " ".join(sweeps.findings(points, expected))
     )
     return figure

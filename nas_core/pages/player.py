@@ -24,7 +24,7 @@ SCALE = np.array([85.0, -125.0])
 """Pixels a unit of :func:`nas_core.pages.drawing.positions`: with two cells side by side, width is what is scarce."""
 RADIUS = 20.0
 """Of a node, in pixels."""
-MOST_FRAMES = 80
+MOST_FRAMES = 61
 """Frames of a player. A longer search is thinned evenly, so that a page stays small."""
 STILLS = 6
 """Small multiples a method."""
@@ -34,6 +34,8 @@ UNKNOWN = -(2**15)
 """The packed cost of an operation that no step of the epoch sampled."""
 _LARGEST = 32000
 _MARGIN = 8.0
+# On a phone the pictures keep a readable size and are scrolled sideways, as figures are.
+_STILL_SIZE = "width:100%;min-width:34em;max-width:50em;background:#fff"
 _OUTPUT_COLOUR = "#b5b5b5"
 _COLOURS = (*style.OPERATION_COLOURS.values(), "#555555")  # the last one is that of a tie
 
@@ -70,7 +72,7 @@ class _Film:
         return (
             f"{start} wiring of the {self.cell.name} cell over epochs, seed {self.seed}. "
             f"Edges not dropped, of {len(self.cell.edges)}: {counts}. "
-            f"At the end {drawing._edges_words(self.cell, self.probability[-1])}."
+            f"At the end {drawing.edges_words(self.cell, self.probability[-1])}."
         )
 
 
@@ -93,10 +95,11 @@ def show(results: Sequence | Mapping[str, Sequence], seed: int | None = None) ->
     # "</" would end the script element early, whatever stands around it.
     inline = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     stills = "".join(_stills(film, shape) for film, shape in zip(films, shapes, strict=True))
-    origin = f"One run of each method, no mean. {summary.provenance({title: [run] for title, run in chosen.items()})}"
+    runs = "One run of each method" if len(films) > 1 else "One run"
+    origin = f"{runs}, no mean. {summary.provenance({title: [run] for title, run in chosen.items()})}"
     markup = (
         f'<div class="wiring-player"><script type="application/json">{inline}</script>'
-        f'<div class="player-stills">{stills}</div>{_legend(films)}</div>'
+        f'<div class="player-stills" style="overflow-x:auto">{stills}</div>{_legend(films)}</div>'
         f'<p class="provenance"><small>{html.escape(origin)}</small></p>'
     )
     return Shown(markup, " ".join(film.words for film in films))
@@ -134,7 +137,7 @@ def _film(title: str, run) -> _Film:
 
 
 def _choice(probability: np.ndarray) -> int:
-    name = drawing._choice(probability)
+    name = drawing.choice(probability)
     return TIE if name == "tie" else OPERATIONS.index(name)
 
 
@@ -177,10 +180,10 @@ def _geometry(cell: Cell) -> dict[str, Any]:
     """Nodes, edges and output edges as they are drawn, and the view box around them, in pixels."""
     units = drawing.positions(cell)
     places = {node: np.array(place) * SCALE for node, place in units.items()}
-    routes = {ends: _route(path * SCALE) for ends, path in drawing._routes(cell, units).items()}
+    routes = {ends: _route(path * SCALE) for ends, path in drawing.routes(cell, units).items()}
     output = cell.inputs + cell.nodes
     own = [routes[edge.source, edge.target] for edge in cell.edges]
-    chips = drawing._label_places([path["points"] / 100 for path in own], [place / 100 for place in places.values()])
+    chips = drawing.label_places([path["points"] / 100 for path in own], [place / 100 for place in places.values()])
     around = [*(path["points"] for path in routes.values()), *(place + RADIUS for place in places.values())]
     around += [place - RADIUS for place in places.values()]
     corners = np.vstack(around)
@@ -257,7 +260,7 @@ def _stills(film: _Film, shape: Mapping[str, Any]) -> str:
         )
     title = f"<p><strong>{html.escape(film.title)}</strong></p>" if film.title else ""
     return (
-        f'{title}<svg role="img" aria-label="{html.escape(film.words)}" style="width:100%;background:#fff" fill="none" '
+        f'{title}<svg role="img" aria-label="{html.escape(film.words)}" style="{_STILL_SIZE}" fill="none" '
         f'viewBox="0 0 {columns * width} {rows * (height + line)}" text-anchor="middle" font-family="sans-serif" '
         f'font-size="22">{"".join(cells)}</svg>'
     )
@@ -270,17 +273,26 @@ def _wiring(shape: Mapping[str, Any], probability: np.ndarray, choice: np.ndarra
         for line, head in shape["outputs"]
     ]
     for edge, best, row in zip(shape["edges"], choice, probability, strict=True):
-        faint = ' opacity=".5" stroke-dasharray="2 6"' if best == NONE else ""
+        faint = ' opacity=".4"' if best == NONE else ""
+        dash = ' stroke-dasharray="7 5"' if best == NONE else ""
+        width = f"{1 + 7 * (1 - row[NONE]):.1f}"
         parts.append(
-            f'<path d="{edge["line"]}" stroke="{_COLOURS[best]}" stroke-width="{1 + 7 * (1 - row[NONE]):.1f}"{faint}/>'
-            f'<path d="{edge["head"]}" fill="{_COLOURS[best]}"/>'
+            f'<path d="{edge["line"]}" stroke="{_COLOURS[best]}" stroke-width="{width}"{dash}{faint}/>'
+            f'<path d="{edge["head"]}" fill="{_COLOURS[best]}"{faint}/>'
         )
+    parts.append(f'<g fill="#fff" stroke="#333">{"".join(_sign(edge) for edge in shape["edges"])}</g>')
     parts += [
         f'<circle cx="{x}" cy="{y}" r="{RADIUS:.0f}" fill="{colour}" stroke="#333"/>'
         f'<text x="{x}" y="{y + 8}" fill="#000">{number}</text>'
         for number, (x, y, colour) in enumerate(shape["nodes"])
     ]
     return "".join(parts)
+
+
+def _sign(edge: Mapping[str, Any]) -> str:
+    """The mark of an edge's class, as the legend has it."""
+    x, y = edge["chip"]
+    return f'<circle cx="{x}" cy="{y}" r="6"/>' if edge["kind"] == "input" else f'<path d="M{x} {y - 8}l8 8-8 8-8-8z"/>'
 
 
 def _legend(films: Sequence[_Film]) -> str:
@@ -295,6 +307,6 @@ def _legend(films: Sequence[_Film]) -> str:
 
 
 def _swatch(colour: str, width: int, words: str, *, faint: bool = False) -> str:
-    dash = ' stroke-dasharray="2 5"' if faint else ""
+    dash = ' stroke-dasharray="7 5"' if faint else ""
     line = f'<path d="M1 6H27" stroke="{colour}" stroke-width="{width}"{dash}/>'
     return f'<li><svg width="28" height="12" aria-hidden="true" style="background:#fff">{line}</svg> {words}</li>'

@@ -8,8 +8,8 @@ from typing import Any
 
 from nas_core.data import DataError
 from nas_core.lab.code import LabError
-from nas_core.lab.experiments import settle
-from nas_core.lab.store import Job, Result, State, Store
+from nas_core.lab.experiments import experiment_of, settle
+from nas_core.lab.store import Job, MissingResult, Result, State, Store
 from nas_core.lab.sweep import mode_of, obtain
 from nas_core.pages.parameters import ParameterError, Parameters
 
@@ -59,6 +59,20 @@ def collect_recorded(parameters: Parameters, recipes: Mapping[str, str], say: Sa
     return collect(parameters, kept, say if mode == "refresh" else lambda words: None) if kept else {}
 
 
+def recorded(
+    parameters: Parameters, recipes: Mapping[str, str], say: Say = lambda words: None
+) -> dict[str, list[Result]]:
+    """The recorded runs of every recipe, by label, each with the seeds that it has; a label without any is left out,
+    whatever ``NAS_RESULTS`` says: a sweep, or a table of all claims, shows what there is."""
+    found: dict[str, list[Result]] = {}
+    for label, recipe in recipes.items():
+        try:
+            found |= collect_recorded(parameters, {label: recipe}, say)
+        except MissingResult:
+            say(f"{label}: not recorded.")
+    return found
+
+
 def variations(
     parameters: Parameters, recipe: str, name: str, values: Mapping[str, Any], say: Say = print
 ) -> dict[str, list[Result]]:
@@ -76,23 +90,30 @@ def _jobs(parameters: Parameters, recipes: Mapping[str, str], store: Store, say:
         configs[label], taken[label] = _settle(parameters, recipe, store)
     for sentence in dict.fromkeys(taken.values()):
         say(sentence)
-    seeds = parameters.seeds or _recorded_seeds(store, list(configs.values())) or SEEDS
+    seeds = (
+        parameters.seeds
+        or _recorded_seeds(store, [(experiment_of(recipes[label]), config) for label, config in configs.items()])
+        or SEEDS
+    )
     return {
-        label: [Job(EXPERIMENT, config, seed, recipes[label], parameters.scale) for seed in seeds]
+        label: [Job(experiment_of(recipes[label]), config, seed, recipes[label], parameters.scale) for seed in seeds]
         for label, config in configs.items()
     }
 
 
 def _settle(parameters: Parameters, recipe: str, store: Store) -> tuple[Any, str]:
     try:
-        return settle(recipe, parameters.scale, EXPERIMENT, store, parameters.dataset, **parameters.overrides())
+        return settle(
+            recipe, parameters.scale, experiment_of(recipe), store, parameters.dataset, **parameters.overrides()
+        )
     except (LabError, DataError) as error:
         raise ParameterError(str(error)) from error
 
 
-def _recorded_seeds(store: Store, configs: list[Any]) -> tuple[int, ...]:
+def _recorded_seeds(store: Store, configs: list[tuple[str, Any]]) -> tuple[int, ...]:
     """The seeds that are FRESH for every configuration."""
     fresh = [
-        {seed for seed, state in store.seeds(EXPERIMENT, config).items() if state is State.FRESH} for config in configs
+        {seed for seed, state in store.seeds(experiment, config).items() if state is State.FRESH}
+        for experiment, config in configs
     ]
     return tuple(sorted(set.intersection(*fresh)))

@@ -26,36 +26,31 @@ def cell_maps(groups: Mapping[str, Sequence]) -> Figure:
     cells, edges = next(iter(maps.values())).shape
     low, high = (bound(own.min() if bound is min else own.max() for own in maps.values()) for bound in (min, max))
     scale = LogNorm(max(low, _TINY), max(high, 2 * _TINY))
-    figure = style.new_figure(len(maps) * (0.28 * cells + 0.75) + 0.5)
+    exponent = int(np.floor(np.log10(max(high, _TINY)))) - 1  # the largest entry then has two digits before the point
+    figure = style.new_figure(len(maps) * (0.27 * cells + 0.4) + 0.5)
     rows = figure.subplots(len(maps), 1, squeeze=False, sharex=True)[:, 0]
     cell = summary.cell_of(next(iter(groups.values()))[0])
     spoken = []
     for axes, (title, own) in zip(rows, maps.items(), strict=True):
         image = axes.imshow(own, cmap="cividis_r", norm=scale, aspect="auto")
         for place in np.ndindex(own.shape):
-            dark = scale(own[place]) > 0.5
             axes.text(
-                *place[::-1], _short(own[place]), ha="center", va="center", fontsize=style.SMALL if edges <= 8 else 7.5,
-                color="white" if dark else "black",
+                *place[::-1], f"{own[place] / 10.0**exponent:.2g}", ha="center", va="center", fontsize=style.SMALL,
+                color="white" if scale(own[place]) > 0.5 else "black",
             )  # fmt: skip
         axes.set_yticks(range(cells), [f"cell {position + 1}" for position in range(cells)])
         axes.set_title(title, loc="left")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=axes, label="mean |cost|", pad=0.015, aspect=12)
         spoken.append(f"{title}: {own[-1].mean():.2g} in the last cell, {own[:-1].mean():.2g} in those before it.")
+    power = str(exponent).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    bar = figure.colorbar(image, ax=list(rows), label=f"mean |cost|; numbers in 10{power}", pad=0.015, aspect=25)
+    bar.minorticks_off()
+    bar.set_ticks([scale.vmin, scale.vmax], labels=[f"{end / 10.0**exponent:.2g}" for end in (low, high)])
     names = [f"e{edge} {style.EDGE_SIGNS[cell.edge_class(edge)]}" for edge in range(edges)]
     rows[-1].set_xticks(range(edges), names)
     figure.set_label(f"Mean size of the cost of every cell (rows) and edge (columns). {' '.join(spoken)}")
     return figure
-
-
-def _short(value: float) -> str:
-    """Two digits; a power of ten only where a plain number would be long."""
-    if value >= 0.01 or value == 0:
-        return f"{value:.2g}"
-    mantissa, exponent = f"{value:.0e}".split("e")
-    return f"{mantissa}e−{abs(int(exponent))}"
 
 
 @style.styled
@@ -80,6 +75,9 @@ def profiles(stacks: Mapping[str, Mapping[str, Sequence]]) -> Figure:
         axes.set_yscale("log")
         style.tidy(axes, x="cell of the stack", title=title)
     row[0].set_ylabel("size of the cost")
+    # An interval of few seeds spans many powers of ten: the lines are what the axis has to show.
+    heights = np.concatenate([line.get_ydata() for axes in row for line in axes.lines])
+    row[0].set_ylim(heights.min() / 4, heights.max() * 4)
     handles = [Line2D([], [], color=c, marker=m, markersize=4.5, label=when) for when, (c, _, m) in looks.items()]
     lines = (("-", "mean |entry|"), (":", "|sum over the cell|"))
     handles += [Line2D([], [], color="#666666", linestyle=line, label=words) for line, words in lines]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from nas_core import theory
-from nas_core.pages import assignment
-from nas_core.pages.evidence import percent, with_interval
+from nas_core.pages import assignment, summary
+from nas_core.pages.evidence import with_interval
 from nas_core.pages.tables import markdown
 from nas_core.space import Cell, minimal
 
@@ -74,18 +74,28 @@ def anatomy_table(states: Mapping[str, Anatomy]) -> str:
     return markdown(header, rows, text=2)
 
 
-def verdict_words(states: Mapping[str, Anatomy]) -> str:
-    """How much of the step into the last cell is the gradient's and how much the angle's, in one sentence a state.
-
-    Shares are of the logarithm of the step: they add up to one with that of the features."""
+def words(states: Mapping[str, Anatomy]) -> str:
+    """What gradient and angle contribute to the step into the last cell, and where the gradient is largest: two
+    sentences a state."""
     sentences = []
     for state, own in states.items():
-        steps = {part.name: float((getattr(own, part.name)[:, -1] - getattr(own, part.name)[:, -2]).mean())
-                 for part in fields(own)}  # fmt: skip
-        shares = {name: percent(steps[name] / steps["cost"]) for name in ("gradient", "feature", "cosine")}
+        cost, gradient, angle = (values[:, -1] - values[:, -2] for values in (own.cost, own.gradient, own.cosine))
         sentences.append(
-            f"{state.capitalize()} the cost rises {np.exp(steps['cost']):.2g}-fold into the last cell; of the logarithm of "
-            f"that factor {shares['gradient']} are due to the gradient, {shares['feature']} to the features and "
-            f"{shares['cosine']} to the angle."
+            f"{state.capitalize()} the cost of a draw changes by a factor of {with_interval(cost, np.exp)} into the last "
+            f"cell; the gradient contributes {with_interval(gradient, np.exp)}, the angle {with_interval(angle, np.exp)}. "
+            f"Before that, the gradient changes by {_towards_input(np.diff(own.gradient[:, :-1], axis=1).mean(axis=1))}."
         )
     return " ".join(sentences)
+
+
+def _towards_input(logs: np.ndarray) -> str:
+    """What the gradient does on its way back, from the logarithm of its factor between a cell and the next."""
+    _, low, high = summary.interval(logs)
+    way = (
+        "it shrinks towards the input, as a vanishing gradient does"
+        if low > 0
+        else "it grows towards the input, the opposite of vanishing"
+        if high < 0
+        else "it neither vanishes nor grows beyond the interval"
+    )
+    return f"{with_interval(logs, np.exp)} from one cell to the next: {way}"

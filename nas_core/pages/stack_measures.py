@@ -46,18 +46,22 @@ def sizes(results: Sequence) -> np.ndarray:
     return np.nanmean(np.abs(entries(results)), axis=(-2, -1))
 
 
-def spread_free(results: Sequence) -> np.ndarray:
-    """``[s, N]``: root mean square of C̄ over a cell's map, without what sampling adds to it.
+def squares(results: Sequence) -> np.ndarray:
+    """``[s, N]``: mean C̄² over a cell's map, without what sampling adds to it.
 
-    A mean of n sampled costs is off by a variance of s²/n, and so is its square: taking that off each entry's square
-    leaves the size of what would stand there after infinitely many draws; 0 where nothing is left."""
-    square = entries(results) ** 2
-    error = np.delete(
-        summary.stack(results, "statistics_variance") / np.maximum(summary.stack(results, "statistics_count"), 1),
-        NONE,
-        axis=-1,
-    )
-    return np.sqrt(np.maximum(np.nanmean(square - error, axis=(-2, -1)), 0.0))
+    A mean of n sampled costs is off by a variance of s²/n, and its square is too large by as much in the mean: taking
+    that off leaves what infinitely many draws would show; it may fall below 0 where nothing is left."""
+    error = _moments(results, "variance") / np.maximum(_moments(results, "count"), 1)
+    return np.nanmean(entries(results) ** 2 - error, axis=(-2, -1))
+
+
+def one_draw(results: Sequence) -> np.ndarray:
+    """``[s, N]``: root mean square of the cost of a single draw on a single batch, over the entries of a cell's map."""
+    return np.sqrt(np.nanmean(entries(results) ** 2 + _moments(results, "variance"), axis=(-2, -1)))
+
+
+def _moments(results: Sequence, name: str) -> np.ndarray:
+    return np.delete(summary.stack(results, f"statistics_{name}"), NONE, axis=-1)
 
 
 def sums(results: Sequence) -> np.ndarray:
@@ -69,10 +73,14 @@ def log_ratios(values: np.ndarray) -> np.ndarray:
     """``[s, N] -> [s, N - 1]``: logarithms of the last cell's size over that of each cell before it.
 
     Raises :class:`CannotTell` for a single cell."""
+    logs = _logs(values)
+    return logs[:, -1:] - logs[:, :-1]
+
+
+def _logs(values: np.ndarray) -> np.ndarray:
     if values.shape[1] < 2:
         raise CannotTell("The network has a single cell, so there is no other to compare the last one with.")
-    logs = np.log(np.maximum(np.abs(values), np.finfo(float).tiny))
-    return logs[:, -1:] - logs[:, :-1]
+    return np.log(np.maximum(values, np.finfo(float).tiny))
 
 
 def nearest(results: Sequence) -> np.ndarray:
@@ -96,11 +104,12 @@ def last_cell(results: Results) -> Verdict:
     above = sum(mean >= tenfold for mean, _, _ in bounds)
     magnitude = grade(direction, all(low >= tenfold for _, low, _ in bounds), 2 * above >= len(bounds))
     words = "; ".join(f"{label} {with_interval(own, np.exp)}" for label, own in logs.items())
+    least = min(logs, key=lambda label: logs[label].mean())
     sentence = (
         f"Mean size of an entry of the last cell's map over that of the largest cell before it: {words}. The number is "
-        "the smallest of these."
+        f"the smallest of these. The size of the cell's *sum*, which Corollary 1.2 settles, is "
+        f"{_over_others(sums(given[least]) ** 2)} times that of the others there."
     )
-    least = min(logs, key=lambda label: logs[label].mean())
     return verdict("M-last", given[least], logs[least], "times", direction, magnitude, sentence, np.exp)
 
 
@@ -125,35 +134,38 @@ def ratio_table(groups: Mapping[str, Sequence]) -> str:
 def steps(results: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """``[s]`` twice, logarithms of factors from one cell to the next: the step from the second-last cell to the last,
     and the mean of those before it (NaN for two cells)."""
-    logs = np.log(np.maximum(sizes(results), np.finfo(float).tiny))
-    if logs.shape[1] < 2:
-        raise CannotTell("The network has a single cell, so there is no other to compare the last one with.")
+    logs = _logs(sizes(results))
     earlier = np.diff(logs[:, :-1], axis=1)
     return logs[:, -1] - logs[:, -2], earlier.mean(axis=1) if earlier.shape[1] else np.full(len(logs), np.nan)
 
 
 def steps_table(groups: Mapping[str, Sequence]) -> str:
     """Whether sizes fall with the distance from the output, as a vanishing gradient would have it, or once."""
-    rows = [
-        (label, len(runs), *(with_interval(own, np.exp) for own in steps(runs))) for label, runs in groups.items()
-    ]
+    rows = [(label, len(runs), *(with_interval(own, np.exp) for own in steps(runs))) for label, runs in groups.items()]
     header = ("stack", "n", "factor from the second-last cell to the last", "factor from any earlier cell to the next")
     return markdown(header, rows, text=1)
 
 
 def size_table(groups: Mapping[str, Sequence]) -> str:
-    """Per stack: the last cell over the mean of the cells before it, for three sizes of a cell's cost; geometric means
-    over seeds with 95 % intervals."""
-    rows = []
-    for label, runs in groups.items():
-        entry = []
-        for read in (sizes, spread_free, lambda own: np.abs(sums(own))):
-            values = read(runs)
-            before = np.maximum(values[:, :-1].mean(axis=1), np.finfo(float).tiny)
-            entry.append(with_interval(np.log(np.maximum(values[:, -1], np.finfo(float).tiny) / before), np.exp))
-        rows.append((label, len(runs), *entry))
-    header = ("last cell over the mean of the others", "n", "mean |entry|", "the same without sampling noise", "|sum|")
-    return markdown(header, rows, text=1)
+    """Per stack: the last cell over the root mean square of the cells before it, for four sizes of a cell's cost;
+    geometric means over seeds with 95 % intervals."""
+    reads = {
+        "mean |entry|": lambda own: sizes(own) ** 2,
+        "entries without sampling noise": squares,
+        "one draw": lambda own: one_draw(own) ** 2,
+        "|sum|": lambda own: sums(own) ** 2,
+    }
+    rows = [
+        (label, len(runs), *(_over_others(read(runs)) for read in reads.values())) for label, runs in groups.items()
+    ]
+    return markdown(("last cell over the others", "n", *reads), rows, text=1)
+
+
+def _over_others(square: np.ndarray) -> str:
+    """``[s, N]`` squared sizes -> the last cell over the others. Squares that sampling noise leaves at or below 0 count
+    as a millionth of the last cell's."""
+    last = np.maximum(square[:, -1], np.finfo(float).tiny)
+    return with_interval(np.log(last / np.maximum(square[:, :-1].mean(axis=1), 1e-6 * last)) / 2, np.exp)
 
 
 def trend(results: Sequence) -> tuple[np.ndarray, np.ndarray]:

@@ -218,17 +218,26 @@ class Shown:
         return f"Figure: {self.alt}"
 
 
-def show(figure: Figure, results: Sequence | Mapping[str, Sequence] | None = None, *, alt: str | None = None) -> Shown:
+def show(
+    figure: Figure,
+    results: Sequence | Mapping[str, Sequence] | None = None,
+    *,
+    alt: str | None = None,
+    bands: bool = True,
+) -> Shown:
     """Put a figure on the page: the last expression of a cell.
 
     The alternative text is the one that the figure computed from its data unless ``alt`` replaces it. With ``results``
-    the line below says how many seeds it rests on and where the numbers come from. Caption and name of the figure are
+    the line below says how many seeds it rests on (what line and band are, unless the figure has no ``bands``) and where
+    the numbers come from. Caption and name of the figure are
     the cell's own (``mystnb.figure.caption`` and ``.name`` in its metadata): the book wraps this output in them.
     """
     words = alt or figure.get_label()
     if not words:
         raise ValueError("this figure has no alternative text; pass alt= a sentence that says what it shows")
-    below = "" if results is None else f"{summary.band_words(results)} {summary.provenance(results)}"
+    below = "" if results is None else summary.provenance(results)
+    if below and bands:
+        below = f"{summary.band_words(results)} {below}"
     # An image in the page's own bytes, not a file: its alternative text can then be computed.
     data = base64.b64encode(svg(figure, below).encode()).decode()
     line = f'<p class="provenance"><small>{html.escape(below)}</small></p>' if below else ""

@@ -15,29 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nas_core.lab.store import MissingResult, Result
 from nas_core.lab.variations import PHASE
-from nas_core.pages import runs as _runs
-from nas_core.pages import summary
-from nas_core.pages.evidence import lowest_of
+from nas_core.pages import replay, summary
+from nas_core.pages.evidence import lowest_of, mean_of
 from nas_core.pages.evolution_patterns import alive
-from nas_core.pages.parameters import Parameters
 from nas_core.space import NONE
 
 PAPER_RATE = 3e-4
 """α's learning rate in the paper, whose θ rate is that of factor 1."""
-
-
-def recorded(parameters: Parameters, names: Sequence[str], say=lambda words: None) -> dict[str, list[Result]]:
-    """The recorded runs of every recipe in ``names``, each with the seeds that it has; a recipe without any is left
-    out, whatever ``NAS_RESULTS`` says: a sweep shows the points that there are."""
-    found: dict[str, list[Result]] = {}
-    for name in names:
-        try:
-            found |= _runs.collect_recorded(parameters, {name: name}, say)
-        except MissingResult:
-            say(f"{name}: not recorded.")
-    return found
 
 
 def grid(results: Mapping[str, Sequence]) -> dict[tuple[float, float], list]:
@@ -45,9 +30,9 @@ def grid(results: Mapping[str, Sequence]) -> dict[tuple[float, float], list]:
     return {(own.alpha, own.theta): list(results[name]) for name, own in PHASE.items() if results.get(name)}
 
 
-def dropped(runs: Sequence) -> float:
+def dropped(group: Sequence) -> float:
     """Share of edges dropped at the minimum, from epoch 1 on, averaged over seeds as the measure of P1 does."""
-    return 1 - float(lowest_of(alive(runs)[:, 1:].mean(axis=-1)).mean())
+    return 1 - float(lowest_of(alive(group)[:, 1:].mean(axis=-1)).mean())
 
 
 def distance(operations: int, spread: float) -> float:
@@ -85,32 +70,33 @@ class Phase:
         return alpha / self.boundary(noise)
 
 
-def phase(runs: Sequence) -> Phase:
-    """The positive phase that these runs recorded; take those with the slowest α, which reacts least."""
-    config, operations = runs[0].meta["config"], len(summary.cell_of(runs[0]).edges[0].operations)
+def phase(group: Sequence, alpha: float) -> Phase:
+    """The positive phase that these runs recorded with the factor ``alpha`` on α's rate; take those with the slowest α,
+    which reacts least."""
+    config, operations = group[0].meta["config"], len(summary.cell_of(group[0]).edges[0].operations)
     # One cell. An operation's gradient for none is −P·C when it is drawn, and 0 when none itself is: 1 of K draws.
     mean, variance = (
-        np.delete(summary.stack(runs, f"step_cost_{name}")[:, :, 0], NONE, axis=-1) for name in ("mean", "variance")
+        np.delete(summary.stack(group, f"step_cost_{name}")[:, :, 0], NONE, axis=-1) for name in ("mean", "variance")
     )
-    steps = float(summary.stack(runs, "step_cost_count")[:, :, 0].sum(axis=-1).max())
-    start = np.nanmean(np.delete(summary.stack(runs, "cost_mean")[:, 0, 0, 0], NONE, axis=-1))
-    until, lasting = _first_zero(np.append(start, _over(mean)))
-    square = np.nanmean(mean**2 + variance, axis=-1)
-    even = np.nanmean(mean, axis=-1) / np.sqrt(np.maximum(square, np.finfo(float).tiny))
-    worth = np.cumsum(_over(even[..., None]) * np.sqrt(1 - 1 / operations) * steps)
+    steps = float(summary.stack(group, "step_cost_count")[:, :, 0].sum(axis=-1).max())
+    start = mean_of(np.delete(summary.stack(group, "cost_mean")[:, 0, 0, 0], NONE, axis=-1))
+    until, lasting = _first_zero(np.append(start, _mean(mean, (0, 2, 3))))
+    square = _mean(mean**2 + np.nan_to_num(variance), -1)
+    even = _mean(mean, -1) / np.sqrt(np.maximum(square, np.finfo(float).tiny))
+    worth = np.cumsum(_mean(even, (0, 2)) * np.sqrt(1 - 1 / operations) * steps)
     return Phase(
         epochs=until,
         lasting=lasting,
         steps=until * steps,
         even=max(0.0, float(worth.max())),
-        rate=_base_rate(runs[0]),
+        rate=config["alpha"]["learning_rate"] / alpha,
         distance=distance(operations, config["alpha"]["initial_std"]),
     )
 
 
-def _over(values: np.ndarray) -> np.ndarray:
-    """``[s, X, E, K] -> [X]``: the mean over seeds, edges and operations."""
-    return np.nanmean(values, axis=(0, 2, 3))
+def _mean(values: np.ndarray, axes: int | tuple[int, ...]) -> np.ndarray:
+    """The mean without NaN; 0 where all is NaN: what is never drawn does not push."""
+    return np.nansum(values, axes) / np.maximum(np.isfinite(values).sum(axes), 1)
 
 
 def _first_zero(curve: np.ndarray) -> tuple[float, bool]:
@@ -126,26 +112,35 @@ def _first_zero(curve: np.ndarray) -> tuple[float, bool]:
     return float(times[left] + share * (times[right] - times[left])), False
 
 
-def _base_rate(run) -> float:
-    """α's learning rate at factor 1."""
-    variation = PHASE[run.meta["recipe"]]
-    return run.meta["config"]["alpha"]["learning_rate"] / variation.alpha
-
-
 def phases(points: Mapping[tuple[float, float], Sequence]) -> dict[float, Phase]:
     """The positive phase at every factor of θ's rate, each from its slowest recorded α."""
     slowest = {theta: min(alpha for alpha, other in points if other == theta) for _, theta in points}
-    return {theta: phase(points[slowest[theta], theta]) for theta in sorted(slowest)}
+    return {theta: phase(points[slowest[theta], theta], slowest[theta]) for theta in sorted(slowest)}
 
 
-def paper_factor(points: Mapping[tuple[float, float], Sequence]) -> float:
+def paper_factor(known: Mapping[float, Phase]) -> float:
     """Where the paper's α rate lies among the factors, were its cost positive for as many steps as here at θ's rate × 1:
     the ratio depends on their product alone."""
-    return PAPER_RATE / _base_rate(next(iter(points.values()))[0])
+    return PAPER_RATE / next(iter(known.values())).rate
 
 
-def findings(points: Mapping[tuple[float, float], Sequence]) -> list[str]:
-    """What the phase diagram says, in computed sentences: where P1 is seen, and how well each prediction tells."""
+def replays(points: Mapping[tuple[float, float], Sequence]) -> dict[tuple[float, float], float]:
+    """The share of edges that should be dropped at every recorded point, were the cost that of the slowest α."""
+    found = {}
+    for theta in sorted({theta for _, theta in points}):
+        alphas = sorted(alpha for alpha, other in points if other == theta)
+        slowest = points[alphas[0], theta]
+        base = slowest[0].meta["config"]["alpha"]["learning_rate"] / alphas[0]
+        alive = replay.replayed(slowest, [base * alpha for alpha in alphas])
+        for alpha, own in zip(alphas, alive, strict=True):
+            found[alpha, theta] = replay.share_dropped(own, len(points[alpha, theta]))
+    return found
+
+
+def findings(points: Mapping[tuple[float, float], Sequence], expected: Mapping[tuple, float]) -> list[str]:
+    """What the phase diagram says, in computed sentences: where P1 is seen, and how well each prediction tells.
+
+    ``expected`` is what :func:`replays` gives for these points."""
     if not points:
         return ["No point of the phase diagram is recorded yet."]
     known, own = phases(points), {key: dropped(runs) for key, runs in points.items()}
@@ -158,9 +153,9 @@ def findings(points: Mapping[tuple[float, float], Sequence]) -> list[str]:
     )
     positive = (
         "The mean cost is positive for "
-        + ", ".join(
+        + "; ".join(
             f"{'all ' if one.lasting else ''}{one.epochs:.1f} epochs ({one.steps:.0f} steps, worth {one.even:.0f} even "
-            f"ones) at θ × {theta:g}"
+            f"ones) at θ × {theta:g}, read at α × {min(alpha for alpha, other in points if other == theta):g}"
             for theta, one in known.items()
         )
         + "."
@@ -175,7 +170,43 @@ def findings(points: Mapping[tuple[float, float], Sequence]) -> list[str]:
             f"With {words}, the prediction puts {100 * right:.0f} % of the points on the right side of the boundary "
             f"(over half of the edges dropped or not){together}."
         )
-    return sentences
+    return [*sentences, _replay_words(own, expected)]
+
+
+def _replay_words(measured: Mapping[tuple, float], expected: Mapping[tuple, float]) -> str:
+    error, spread, rank = agreement(measured, expected)
+    together = f", rank correlation {rank:+.2f}" if np.isfinite(rank) else ""
+    return (
+        f"Replaying α alone on the cost recorded with the slowest α misses the measured share by {error:.2f} on average"
+        f"{together}; taking the mean of all points instead would miss it by {spread:.2f}."
+    )
+
+
+def agreement(measured: Mapping[tuple, float], expected: Mapping[tuple, float]) -> tuple[float, float, float]:
+    """Mean absolute error of ``expected``, that of the mean of ``measured`` alone, and the rank correlation of both (NaN
+    for fewer than three points, or where one is constant)."""
+    own = np.array(list(measured.values()))
+    told = np.array([expected[key] for key in measured])
+    varied = len(own) > 2 and np.ptp(own) > 0 and np.ptp(told) > 0
+    rank = float(stats.spearmanr(told, own)[0]) if varied else float("nan")
+    return float(np.abs(own - told).mean()), float(np.abs(own - own.mean()).mean()), rank
+
+
+def provenance(results: Mapping[str, Sequence]) -> str:
+    """Where a sweep's numbers come from, in one line: its recipes and configurations are too many to name."""
+    if not results:
+        return "Nothing of this sweep is recorded."
+    parts = summary.provenance(results).split(" · ")
+    kept = [part for part in parts if not part.startswith(("recipe ", "configuration "))]
+    return " · ".join([*kept, f"{len(results)} recipe{'s' * (len(results) > 1)}"])
+
+
+def effort(results: Mapping[str, Sequence]) -> str:
+    """What it took to record a sweep, in a sentence."""
+    minutes = np.array([run.meta["seconds"] for run in summary.flat(results)]) / 60 if results else np.array([])
+    if not minutes.size:
+        return "Nothing of this sweep is recorded."
+    return f"{len(minutes)} runs of {np.median(minutes):.1f} minutes each in the median, {minutes.sum():.0f} in all."
 
 
 def _seed_words(points: Mapping[tuple, Sequence]) -> str:

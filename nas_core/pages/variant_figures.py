@@ -19,6 +19,7 @@ from nas_core.pages.variant_measures import (
     CONV_RELU,
     INSTANCE_AFFINE,
     LAYER,
+    NOTHING,
     entries,
     label,
 )
@@ -26,9 +27,7 @@ from nas_core.space import NONE, OPERATIONS
 
 
 @style.styled
-def agreement(
-    results: Results, titles: Sequence[str] = (LAYER, INSTANCE_AFFINE, CONV_RELU, CONV_NORM)
-) -> Figure:
+def agreement(results: Results, titles: Sequence[str] = (LAYER, INSTANCE_AFFINE, CONV_RELU, CONV_NORM)) -> Figure:
     """The mean map of every variant (y) against that of the base (x), one mark an entry in the colour of its operation:
     before training above, after it below, a column a variant."""
     figure = style.new_figure(4.4)
@@ -38,8 +37,13 @@ def agreement(
         base = entries(results[label(BASE, when)]).mean(axis=0)
         for axes, title in zip(row, titles, strict=True):
             own = entries(results[label(title, when)]).mean(axis=0)
-            _scatter(axes, base, own)
             axes.set_title(title if when == BEFORE else "", loc="left", fontsize=style.SMALL)
+            if np.nanmax(np.abs(own)) <= NOTHING * np.nanmean(np.abs(base)):
+                style.say_empty(axes, "all zero,\nup to rounding")
+                axes.set_axis_off()
+                spoken.append(f"{title} {when}: all zero")
+                continue
+            _scatter(axes, base, own)
             together = np.tanh(fisher_correlation(base.ravel(), own.ravel()))
             spoken.append(f"{title} {when}: correlation {together:+.2f}")
         row[0].set_ylabel(when)
@@ -58,5 +62,5 @@ def _scatter(axes: Axes, base: np.ndarray, own: np.ndarray) -> None:
     style.zero_line(axes)
     style.zero_line(axes, vertical=True)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(nbins=3))
+        axis.set_major_locator(MaxNLocator(nbins=2))
     axes.spines[["top", "right"]].set_visible(False)

@@ -9,14 +9,14 @@ changes nothing could reach. Letters in shapes: s seeds, E edges, K operations.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from nas_core.pages import normalization_figures, summary
-from nas_core.pages.claims import NOT_REPRODUCED, REPRODUCED, Verdict, number
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, Verdict, number
 from nas_core.pages.evidence import (
     FEWEST_SEEDS,
     MODERATE,
@@ -25,6 +25,7 @@ from nas_core.pages.evidence import (
     combine,
     fisher_correlation,
     grade,
+    mean_of,
     paired,
     sign,
     verdict,
@@ -102,12 +103,14 @@ def _is_nothing(own: Sequence, base: Sequence) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant's maps against the base's, one number a seed: Fisher's z of the correlation (``alike``) and of that of
-    the base with itself (``ceiling``), the ``size`` of its mean |entry| over the base's, and how many of all ``known``
-    entries are ``positive`` in the variant and in the base. ``nothing``: whether the map is zero."""
+    """A variant's maps against the base's, one number a seed: the ``mean`` entry of both, Fisher's z of the correlation
+    (``alike``) and of that of the base with itself (``ceiling``), the ``size`` of the variant's mean |entry| over the
+    base's, and how many of all ``known`` entries are ``positive`` in both. ``nothing``: whether the map is zero."""
 
     title: str
     when: str
+    mean: np.ndarray
+    base_mean: np.ndarray
     alike: np.ndarray
     ceiling: np.ndarray
     size: np.ndarray
@@ -118,32 +121,33 @@ class Comparison:
 
     @property
     def outcome(self) -> str:
-        """Whether the maps are shown to be alike: a correlation above 0. A map of zeros is not like any."""
+        """Whether the mean entry has the sign of Fig 4: positive before training, negative after it. A map of zeros has
+        none."""
         if self.nothing.all() and len(self.nothing) >= FEWEST_SEEDS:
             return NOT_REPRODUCED
-        return sign(self.alike, +1)
+        return sign(self.mean, +1 if self.when == BEFORE else -1)
 
-    def correlates(self, threshold: float) -> bool:
-        """Whether the mean correlation reaches a threshold; a map of zeros reaches none."""
-        return bool(np.tanh(summary.interval(self.alike)[0]) >= threshold)
-
-    @property
-    def same_size(self) -> bool:
-        """Whether the geometric mean of ``size`` is within :data:`ALIKE` of 1."""
-        if self.nothing.any():
+    def same(self, share: float) -> bool:
+        """Whether the map is of the base's size, within :data:`ALIKE`, and sign in the mean, and correlates with it at
+        least ``share`` times as well as the base with itself; where the base's own maps do not agree, size and sign
+        alone count."""
+        if self.nothing.any() or abs(summary.interval(np.log(self.size))[0]) > math.log(ALIKE):
             return False
-        return abs(summary.interval(np.log(self.size))[0]) <= math.log(ALIKE)
+        if mean_of(self.mean) * mean_of(self.base_mean) < 0:
+            return False
+        if sign(self.ceiling, +1) != REPRODUCED:
+            return True
+        return bool(np.tanh(mean_of(self.alike)) >= share * np.tanh(mean_of(self.ceiling)))
 
     @property
     def words(self) -> str:
-        """Correlation and size, for a verdict's sentence."""
+        """What was measured, in short, for a verdict's sentence."""
         place = f"{self.title} {self.when}"
         if self.nothing.all():
-            return f"{place}: no cost to compare"
-        size = np.log(np.maximum(self.size, np.finfo(float).tiny))
+            return f"{place} no cost at all"
         return (
-            f"{place}: correlation {with_interval(self.alike, np.tanh)}, size {with_interval(size, np.exp)} times the "
-            "base's"
+            f"{place} {with_interval(self.mean)}, {number(float(np.exp(mean_of(np.log(self.size)))))} times the size, "
+            f"correlation {number(float(np.tanh(mean_of(self.alike))))}"
         )
 
 
@@ -154,6 +158,8 @@ def compare(results: Results, title: str, when: str) -> Comparison:
     return Comparison(
         title,
         when,
+        np.nanmean(maps, axis=(1, 2)),
+        np.nanmean(others, axis=(1, 2)),
         likeness(own, base),
         likeness(base, base),
         sizes(own) / np.maximum(sizes(base), np.finfo(float).tiny),
@@ -189,10 +195,10 @@ def comparison_table(results: Results, titles: Sequence[str]) -> str:
         size = np.log(np.maximum(own.size, np.finfo(float).tiny))
         alike = "all zero" if own.nothing.all() else with_interval(own.alike, np.tanh)
         rows.append((
-            f"{own.title}, {own.when}", len(own.size), f"{positive} and {base} of {own.known}", difference, alike,
-            with_interval(own.ceiling, np.tanh), with_interval(size, np.exp),
+            f"{own.title}, {own.when}", len(own.size), with_interval(own.mean), f"{positive} and {base} of {own.known}",
+            difference, alike, with_interval(own.ceiling, np.tanh), with_interval(size, np.exp),
         ))  # fmt: skip
-    header = ("variant", "n", "positive entries, variant and base", "paired difference", "correlation with the base",
+    header = ("variant", "n", "mean entry", "positive entries, variant and base", "paired difference", "correlation with the base",
               "base with itself", "size, times the base's")  # fmt: skip
     return markdown(header, rows, text=1)
 
@@ -216,27 +222,26 @@ def learning_table(results: Results) -> str:
 
 
 def _same_maps(claim_id: str, results: Results, titles: Sequence[str]) -> Verdict:
-    """Whether the maps of all ``titles`` are those of the base, before and after training.
+    """Whether all ``titles`` show what batch norm shows in Fig 4.
 
-    Direction: each correlates with the base's. Magnitude: every correlation is strong and every size the same; *partly*
-    if at least half of the maps correlate moderately. The number is the mean correlation after training."""
+    Direction: the mean entry is positive before training and negative after it. Magnitude: the maps are the same as the
+    base's (see :meth:`Comparison.same`, with :data:`evidence.STRONG`); *partly* if half of them are by
+    :data:`evidence.MODERATE`. The number is the mean correlation after training."""
     found = comparisons(results, titles)
     direction = combine([own.outcome for own in found])
-    full = all(own.correlates(STRONG) and own.same_size for own in found)
-    half = 2 * sum(own.correlates(MODERATE) for own in found) >= len(found)
+    full, half = (sum(own.same(share) for own in found) for share in (STRONG, MODERATE))
+    magnitude = grade(direction, full == len(found), 2 * half >= len(found))
     later = np.stack([own.alike for own in found if own.when == AFTER])
-    known = np.isfinite(later).sum(axis=0)
-    values = np.where(known > 0, np.nansum(later, axis=0) / np.maximum(known, 1), math.nan)
-    ceiling = with_interval(found[1].ceiling, np.tanh)
+    values = np.array([mean_of(column) for column in later.T])
+    first, last = found[0], found[1]
     sentence = (
-        f"Recorded maps against those of batch norm in the order ReLU-Conv-BN: {'; '.join(own.words for own in found)}. "
-        f"After training the base's own maps correlate by {ceiling} between seeds. The number is the mean correlation "
+        f"Recorded maps, mean entry under batch norm: before training {with_interval(first.base_mean)}, after it "
+        f"{with_interval(last.base_mean)}; its own maps correlate by {with_interval(last.ceiling, np.tanh)} between seeds "
+        f"after training. By variant: {'; '.join(own.words for own in found)}. The number is the mean correlation with batch norm "
         "after training."
     )
     runs = [run for title in titles for run in results[label(title, AFTER)]]
-    return verdict(
-        claim_id, runs, values, "correlation", direction, grade(direction, full, half), sentence, np.tanh
-    )
+    return verdict(claim_id, runs, values, "correlation", direction, magnitude, sentence, np.tanh)
 
 
 def affine_maps(results: Results) -> Verdict:
@@ -269,9 +274,7 @@ def no_cost(results: Results) -> Verdict:
         f"training and {number(float(shares[AFTER].max()))} after it. The loss stays within "
         f"{number(float(moved.max()))} of ln 10, accuracy on training images ends at {with_interval(accuracy[:, -1])}."
     )
-    return verdict(
-        "N-IN", own, shares[AFTER], "of batch norm's mean entry", direction, direction, sentence
-    )
+    return verdict("N-IN", own, shares[AFTER], "of batch norm's mean entry", direction, direction, sentence)
 
 
 RECORDED: dict[str, Callable[[Results], Verdict]] = {"N-affine": affine_maps, "N-IN": no_cost, "S-order": order_maps}
@@ -282,7 +285,8 @@ def measure(claim_id: str, results: Results) -> Verdict:
     """One verdict on a claim of Appendix H from its two parts: what holds on small networks
     (:func:`nas_core.pages.normalization_figures.findings`), and what recorded maps show.
 
-    Direction combines both; magnitude, number and n are those of the recorded maps."""
+    Direction combines both, and is not tested where the recorded part is not; magnitude, number and n are those of the
+    recorded maps."""
     recorded = RECORDED[claim_id](results)
     (theory,) = (own for own in normalization_figures.verdicts(*normalization_figures.findings())
                  if own.claim_id == claim_id)  # fmt: skip
@@ -291,9 +295,10 @@ def measure(claim_id: str, results: Results) -> Verdict:
 
 def joined(theory: Verdict, recorded: Verdict) -> Verdict:
     """See :func:`measure`."""
+    both = [theory.direction, recorded.direction]
     return replace(
         recorded,
-        direction=combine([theory.direction, recorded.direction]),
+        direction=NOT_TESTED if NOT_TESTED in both else combine(both),
         sentence=f"{theory.sentence} {recorded.sentence}",
     )
 

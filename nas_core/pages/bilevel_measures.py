@@ -1,0 +1,205 @@
+"""Measures that rest on DARTS searches and on θ trained with α fixed: P3, T2, D-dyn, R4, B1 and B2.
+
+``results`` maps a label to runs of one configuration that differ in the seed. The labels are :data:`BILEVEL`,
+:data:`SINGLE` and :data:`FIXED` (in the last θ is trained and α not), for B1 also :data:`SINGLE_HELD_OUT` and
+:data:`BILEVEL_SAME`, for B2 those of :data:`NOISE`. Others are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nas_core.pages import summary
+from nas_core.pages.claims import REPRODUCED, Verdict
+from nas_core.pages.evidence import (
+    BILEVEL,
+    BILEVEL_SAME,
+    FEW,
+    FIXED,
+    MODERATE,
+    NOISE,
+    SINGLE,
+    SINGLE_HELD_OUT,
+    SOME,
+    STRONG,
+    TIGHT,
+    CannotTell,
+    Results,
+    combine,
+    fisher_correlation,
+    grade,
+    lowest_of,
+    mean_of,
+    need,
+    paired,
+    percent,
+    sign,
+    verdict,
+    with_interval,
+)
+
+
+def catastrophe(results: Results) -> Verdict:
+    """P3: fewer edges survive bi-level search than its single-level control. Magnitude: bi-level keeps (nearly)
+    none."""
+    bilevel, single = paired(results, BILEVEL, SINGLE)
+    edges = summary.survivors(bilevel).shape[-1]
+    kept, control = (summary.survivors(runs)[:, -1].sum(axis=-1) for runs in (bilevel, single))
+    direction = sign(kept - control, -1)
+    magnitude = grade(direction, kept.mean() <= FEW * edges, kept.mean() <= SOME * edges)
+    sentence = (
+        f"Of {edges} edges {with_interval(kept)} survive bi-level search and {with_interval(control)} its "
+        "single-level control; the number is the paired difference."
+    )
+    return verdict("P3", [*bilevel, *single], kept - control, "edges", direction, magnitude, sentence)
+
+
+def crossed(results: Results) -> Verdict:
+    """B1: surviving edges under both orders of steps, crossed with both sources of α's images, paired by seed.
+
+    The number is the main effect of held-out images: the mean over both orders of (held out − training). Direction: it
+    is negative. Magnitude: it exceeds the main effect of the order, whatever that effect's sign; its interval is said
+    too."""
+    groups = paired(results, BILEVEL, SINGLE_HELD_OUT, BILEVEL_SAME, SINGLE)
+    first, second, third, last = (summary.survivors(runs)[:, -1].sum(axis=-1) for runs in groups)
+    data, steps = (first + second - third - last) / 2, (first + third - second - last) / 2
+    direction = sign(data, -1)
+    apart = {sign(data + steps, -1), sign(data - steps, -1)}
+    magnitude = grade(direction, apart == {REPRODUCED}, abs(data.mean()) > abs(steps.mean()))
+    sentence = (
+        f"Judging α on held-out images instead of θ's own batch changes the number of surviving edges by "
+        f"{with_interval(data)}; letting α step before θ instead of with it changes it by {with_interval(steps)}."
+    )
+    return verdict("B1", [run for runs in groups for run in runs], data, "edges", direction, magnitude, sentence)
+
+
+def output_cost(results: Results) -> Verdict:
+    """T2: L − H on training images is positive before training, negative after it, and falls as accuracy rises.
+
+    Magnitude: how strong the correlation with accuracy is; the paper gives no number of its own.
+    """
+    runs = need(results, FIXED, SINGLE, BILEVEL)
+    loss, entropy = summary.loss_and_entropy(runs, "train")
+    cost, score = loss - entropy, summary.stack(runs, "accuracy")[:, :, 0]
+    together = np.array([fisher_correlation(own, right) for own, right in zip(cost, score, strict=True)])
+    parts = [sign(cost[:, 0], +1), sign(cost[:, -1], -1), sign(together, -1)]
+    direction = combine(parts)
+    magnitude = grade(
+        direction, np.tanh(summary.interval(together)[2]) <= -STRONG, np.tanh(mean_of(together)) <= -MODERATE
+    )
+    words = [f"{text} ({outcome})" for text, outcome in zip(
+        (f"before training {with_interval(cost[:, 0])}", f"after it {with_interval(cost[:, -1])}",
+         f"correlation with accuracy {with_interval(together, np.tanh)}"), parts, strict=True)]  # fmt: skip
+    sentence = f"L − H on training images: {'; '.join(words)}. The number is the value after training."
+    return verdict("T2", runs, cost[:, -1], "nats", direction, magnitude, sentence)
+
+
+def dynamics(results: Results) -> Verdict:
+    """D-dyn: the sum of the last cell's edge costs, measured at the edges, changes as L − H, measured at the output.
+
+    Differences of L and H alone would repeat a definition; the edge costs are an independent measurement. Magnitude:
+    the largest gap between the two curves relative to the range of L − H.
+    """
+    runs = need(results, FIXED, SINGLE, BILEVEL)
+    loss, entropy = summary.loss_and_entropy(runs, "train")
+    total = summary.edge_cost(runs, "train")[1].sum(axis=-1)
+    output = loss - entropy
+    together = np.array([fisher_correlation(np.diff(a), np.diff(b)) for a, b in zip(total, output, strict=True)])
+    rest = np.abs(total - output).max(axis=1) / np.maximum(np.ptp(output, axis=1), np.finfo(float).tiny)
+    direction = sign(together, +1)
+    magnitude = grade(direction, rest.mean() <= TIGHT, np.tanh(mean_of(together)) >= STRONG)
+    sentence = (
+        f"Between evaluations Σ C over the last cell's edges and L − H change with a correlation of "
+        f"{with_interval(together, np.tanh)}; the two curves differ by at most {percent(rest.mean())} of the range of "
+        "L − H."
+    )
+    return verdict("D-dyn", runs, together, "correlation", direction, magnitude, sentence, np.tanh)
+
+
+def false_confidence(results: Results) -> Verdict:
+    """R4: four statements on bi-level runs (or, as in Figs 22 to 26, runs with α fixed), each tested once a seed.
+
+    Magnitude: the held-out cost ends positive, as the paper says, rather than only higher. The training cost is said
+    beside it, as a control."""
+    label = BILEVEL if results.get(BILEVEL) else FIXED
+    runs = need(results, label)
+    loss, entropy = summary.loss_and_entropy(runs, "held_out")
+    held = loss - entropy
+    if not np.isfinite(held).all():
+        raise CannotTell("These runs have no held-out images.")
+    train = np.subtract(*summary.loss_and_entropy(runs, "train"))
+    more_loss, less_entropy = _wrong_images(runs)
+    parts = {
+        "the held-out cost rises from its minimum": (held[:, -1] - lowest_of(held), +1),
+        "it ends positive": (held[:, -1], +1),
+        "L on wrong images is larger held out": (more_loss, +1),
+        "H on wrong images is smaller held out": (less_entropy, -1),
+    }
+    outcomes = {words: sign(values, expected) for words, (values, expected) in parts.items()}
+    direction = combine(list(outcomes.values()))
+    magnitude = grade(direction, outcomes["it ends positive"] == REPRODUCED, mean_of(held[:, -1]) > 0)
+    words = "; ".join(f"{text} {with_interval(values)}, {outcomes[text]}" for text, (values, _) in parts.items())
+    sentence = (
+        f"In {label} runs: {words}. For comparison, the training cost ends at {with_interval(train[:, -1])}. "
+        "The number is the held-out cost at the end."
+    )
+    return verdict("R4", runs, held[:, -1], "nats", direction, magnitude, sentence)
+
+
+def _wrong_images(runs: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """``[s]`` twice: L and H on wrongly classified images, held-out minus training, after training."""
+    (held_loss, held_entropy), (own_loss, own_entropy) = (
+        [values[:, -1] for values in summary.loss_and_entropy(runs, which, "wrong")] for which in ("held_out", "train")
+    )
+    return held_loss - own_loss, held_entropy - own_entropy
+
+
+def gap_and_wiring(results: Results) -> Verdict:
+    """B2: the same bi-level search with and without label noise, paired by seed: noise opens the generalisation gap,
+    raises the held-out cost, and drops edges. Magnitude: without noise (nearly) all edges stay, with it at most half of
+    them do."""
+    quiet, noisy = paired(results, *(min(NOISE, key=NOISE.get), max(NOISE, key=NOISE.get)))
+    edges = summary.survivors(quiet).shape[-1]
+    kept = {name: summary.survivors(runs)[:, -1].sum(axis=-1) for name, runs in (("quiet", quiet), ("noisy", noisy))}
+    cost = [summary.edge_cost(runs, "held_out")[1][:, -1].sum(axis=-1) for runs in (quiet, noisy)]
+    parts = {
+        "the generalisation gap grows": (summary.gap(noisy) - summary.gap(quiet), +1),
+        "the held-out cost grows": (cost[1] - cost[0], +1),
+        "the number of surviving edges falls": (kept["noisy"] - kept["quiet"], -1),
+    }
+    outcomes = {words: sign(values, expected) for words, (values, expected) in parts.items()}
+    direction = combine(list(outcomes.values()))
+    spared = kept["quiet"].mean() >= (1 - FEW) * edges
+    magnitude = grade(direction, spared and kept["noisy"].mean() <= SOME * edges, spared)
+    words = "; ".join(f"{text} by {with_interval(values)}, {outcomes[text]}" for text, (values, _) in parts.items())
+    share = percent(max(NOISE.values()))
+    sentence = (
+        f"With {share} of the labels replaced, {words}. Of {edges} edges {with_interval(kept['quiet'])} "
+        f"survive without noise "
+        f"and {with_interval(kept['noisy'])} with it."
+    )
+    return verdict(
+        "B2", [*quiet, *noisy], parts["the number of surviving edges falls"][0], "edges", direction, magnitude, sentence
+    )
+
+
+RECIPES = {
+    BILEVEL: "reference_darts_bilevel",
+    SINGLE: "corrected_darts_single",
+    FIXED: "reference_darts_curves",
+    SINGLE_HELD_OUT: "corrected_darts_single_held_out",
+    BILEVEL_SAME: "corrected_darts_bilevel_same",
+}
+"""The recipe behind every label."""
+
+MEASURES: dict[str, Callable[[Results], Verdict]] = {
+    "P3": catastrophe,
+    "T2": output_cost,
+    "D-dyn": dynamics,
+    "R4": false_confidence,
+    "B1": crossed,
+    "B2": gap_and_wiring,
+}
+"""The measures of this module, by claim."""

@@ -1,0 +1,54 @@
+"""The status page: every recorded result, grouped by configuration, with its state, origin and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+
+from nas_core.lab.experiments import format_seeds
+from nas_core.lab.store import Record, State, Store
+from nas_core.pages import tables
+from nas_core.pages.claims import number
+
+HEADER = ["recipe", "scale", "data", "seeds", "state", "minutes a seed", "recorded", "configuration"]
+
+
+def groups(records: Iterable[Record]) -> dict[tuple, list[Record]]:
+    """Readable records of one experiment, configuration and state together, in the order of recipe and scale."""
+    found: dict[tuple, list[Record]] = {}
+    for record in records:
+        if record.state is not State.BROKEN:
+            meta = record.meta
+            key = (meta.get("recipe") or "", meta.get("scale") or "", meta["ident"], record.state.name)
+            found.setdefault(key, []).append(record)
+    return dict(sorted(found.items()))
+
+
+def table(records: Iterable[Record] | None = None) -> str:
+    """Markdown: one row a configuration. ``records`` are those of the book's own store unless given."""
+    rows = []
+    for (recipe, scale, ident, state), own in groups(Store().records() if records is None else records).items():
+        metas = [record.meta for record in own]
+        attested = any(meta.get("attested") for meta in metas)
+        rows.append(
+            [
+                f"`{recipe or 'own settings'}`",
+                scale or "–",
+                ", ".join(dict.fromkeys((meta.get("dataset") or {}).get("name", "–") for meta in metas)),
+                format_seeds(meta["seed"] for meta in metas),
+                f"{state} (attested)" if attested else state,
+                number(median(meta["seconds"] for meta in metas) / 60),
+                max(str(meta["created"])[:10] for meta in metas),
+                f"`{ident}`",
+            ]
+        )
+    return tables.markdown(HEADER, rows)
+
+
+def summary(records: Iterable[Record] | None = None) -> str:
+    """One sentence: how many results there are, in which states, and how long they took together."""
+    every = list(Store().records() if records is None else records)
+    states = {state: sum(record.state is state for record in every) for state in State}
+    words = ", ".join(f"{count} {state.name}" for state, count in states.items() if count)
+    hours = sum(record.meta["seconds"] for record in every if record.meta) / 3600
+    return f"{len(every)} recorded results: {words or 'none'}. Together they took {number(hours)} hours, one thread a run."

@@ -1,0 +1,32 @@
+"""The status page: one row a configuration and state, with its seeds, and a sentence that counts."""
+
+from pathlib import Path
+
+from nas_core.lab.store import Record, State
+from nas_core.pages import status
+
+
+def record(seed, state=State.FRESH, recipe="reference_a", ident="aaa", **more):
+    meta = {"recipe": recipe, "scale": "tiny", "ident": ident, "seed": seed, "seconds": 60.0 * (seed + 1)}
+    meta |= {"dataset": {"name": "digits"}, "created": "2026-01-02T03:04:05", "attested": None} | more
+    return Record(Path(f"s{seed}.npz"), state, meta=meta)
+
+
+def test_rows_hold_one_configuration_in_one_state():
+    records = [
+        record(1, recipe="reference_b", ident="bbb", attested="repeated"),
+        record(0),
+        record(2),
+        record(1),
+        record(3, State.STALE),
+        Record(Path("broken.npz"), State.BROKEN, "damaged"),
+    ]
+    lines = status.table(records).splitlines()[2:]
+    assert lines[0] == "| `reference_a` | tiny | digits | 0-2 | FRESH | 2.00 | 2026-01-02 | `aaa` |"
+    assert lines[1] == "| `reference_a` | tiny | digits | 3 | STALE | 4.00 | 2026-01-02 | `aaa` |"
+    assert lines[2].startswith("| `reference_b`") and "FRESH (attested)" in lines[2] and len(lines) == 3
+    assert status.summary(records).startswith("6 recorded results: 4 FRESH, 1 STALE, 1 BROKEN. Together they took 0.20 hours")
+
+
+def test_an_empty_store_is_said():
+    assert status.summary([]).startswith("0 recorded results: none.")
