@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nas_core.config import SearchConfig
+from nas_core.lab.variations import PHASE, UNIVERSAL
 from nas_core.pages import style
 from nas_core.pages.tables import markdown
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Relaxation, Snas, Uniform
@@ -206,12 +207,16 @@ def _cost_text(value: float, drawn: bool) -> str:
     return f"**{text}**" if drawn else text
 
 
+SWEPT = {*PHASE, *UNIVERSAL}
+"""Recipes of sweeps, which vary one of the others and need no line of their own."""
+
+
 def switches(recipes: Mapping[str, Callable[[str], SearchConfig]], scale: str) -> str:
     """The three switches of every recipe that trains α: a row a combination, with the recipes that have it."""
     combined: dict[tuple[str, str, str], list[str]] = {}
     for name, recipe in recipes.items():
         config = recipe(scale)
-        if config.alpha is not None:
+        if name not in SWEPT and getattr(config, "alpha", None) is not None:
             combined.setdefault((config.relaxation.name, config.level, config.alpha_data), []).append(f"`{name}`")
     rows = [(*switch, ", ".join(names)) for switch, names in sorted(combined.items())]
     return markdown(("`relaxation`", "`level`", "`alpha_data`", "recipes"), rows, text=4)
