@@ -10,9 +10,15 @@ from nas_core.pages.claims import NOT_REPRODUCED, PARTLY, REPRODUCED
 
 @pytest.mark.parametrize(
     ("small", "tiny", "scale"),
-    [((5, 5, 1, 0), (5, 2, 2, 2), "small"), ((5, 5), (5, 5), "small"), ((1, 1, 1), (5, 0, 0), "tiny"), ((), (), None)],
+    [
+        ((5, 5, 1, 0), (5, 2, 2, 2), "small"),
+        ((5, 5), (5, 5, 5), "small"),
+        ((5, 1), (5, 5), "tiny"),
+        ((5, 1), (1, 5), "small"),
+        ((), (), None),
+    ],
 )
-def test_claims_judged_together_come_from_the_scale_that_can_test_more(monkeypatch, small, tiny, scale):
+def test_claims_judged_together_come_from_the_first_scale_that_tests_a_third_of_them(monkeypatch, small, tiny, scale):
     counts = {"small": small, "tiny": tiny}
 
     def recorded(parameters, recipes, say):

@@ -14,7 +14,7 @@ from nas_core.pages import style, summary
 from nas_core.pages.claims import number
 from nas_core.pages.evidence import mean_of, with_interval
 from nas_core.pages.parameters import Parameters
-from nas_core.pages.runs import collect_recorded
+from nas_core.pages.runs import recorded
 from nas_core.pages.tables import markdown
 
 VARIED = {
@@ -31,8 +31,8 @@ def collect(tiny: Parameters, say: Callable[[str], None] = print) -> dict[str, l
     """The recorded runs of every setting at the parameters ``tiny``, by label."""
     found: dict[str, list[Result]] = {}
     for label, given in VARIED.items():
-        found |= collect_recorded(replace(tiny, **given), {label: "reference_darts_bilevel"}, say)
-    return found | collect_recorded(tiny, {DECAY: "corrected_bilevel_decay"}, say)
+        found |= recorded(replace(tiny, **given), {label: "reference_darts_bilevel"}, say)
+    return found | recorded(tiny, {DECAY: "corrected_bilevel_decay"}, say)
 
 
 def gaps(runs: Sequence) -> np.ndarray:
