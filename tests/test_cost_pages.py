@@ -139,6 +139,16 @@ def test_signs_are_counted_by_their_interval_over_seeds():
     assert found.means(+1) + found.means(-1) == 3
 
 
+def test_an_operation_drawn_once_or_in_one_seed_only_is_left_out_of_the_spread(recwarn):
+    runs = group(0.05, 0.01)
+    for run in runs:
+        run.arrays["statistics_variance"][..., 0, 1] = np.nan  # drawn in a single batch
+    for run in runs[1:]:
+        run.arrays["statistics_mean"][..., 1, 2] = np.nan  # drawn in one seed
+    found = measures.one_seed(runs, +1)
+    assert np.isfinite([found.opposite, found.sampling, found.errors]).all() and not recwarn.list
+
+
 def test_one_seed_is_judged_by_the_others():
     certain = measures.one_seed(group(0.05, 0.0001), +1)
     assert (certain.fewest, certain.most, certain.opposite) == (35, 35, 0)

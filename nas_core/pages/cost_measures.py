@@ -191,17 +191,22 @@ class OneSeed:
 
 def one_seed(results: Sequence, expected: int) -> OneSeed:
     """Judges single seeds by the others; the shares are NaN for fewer than two runs."""
-    values, errors = entries(results), columns(standard_errors(results))
-    each = columns(values)
+    each = columns(entries(results))
+    values, errors = (own.reshape(len(results), -1) for own in (entries(results), standard_errors(results)))
+    # An operation that was drawn in one batch only has a mean and no standard error.
+    both = np.isfinite(values).any(axis=0) & np.isfinite(errors).any(axis=0)
+    values, errors = values[:, both], errors[:, both]
     claimed = (np.sign(each) == expected).sum(axis=1)
     opposite = sampling = np.nan
     if len(each) > 1:
-        others = np.array([np.nanmean(np.delete(each, seed, axis=0), axis=0) for seed in range(len(each))])
+        # The sum of the others has the sign of their mean, and is 0 where none of them drew the operation.
+        others = np.nansum(each, axis=0) - np.nan_to_num(each)
         opposite = float((each * others < 0).mean())
-        between = np.nanvar(each, axis=0, ddof=1)
-        within = np.nanmean(errors**2, axis=0)
+        known = (np.isfinite(values).sum(axis=0) > 1) & np.isfinite(errors).any(axis=0)
+        between = np.nanvar(values[:, known], axis=0, ddof=1)
+        within = np.nanmean(errors[:, known] ** 2, axis=0)
         sampling = float(np.median(np.minimum(within / np.maximum(between, np.finfo(float).tiny), 1)))
-    ratio = float(np.nanmedian(np.abs(each) / errors))
+    ratio = float(np.nanmedian(np.abs(values) / errors))
     return OneSeed(int(claimed.min()), int(claimed.max()), opposite, sampling, ratio)
 
 
