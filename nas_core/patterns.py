@@ -13,12 +13,32 @@ from functools import cached_property
 
 import numpy as np
 
-from nas_core.derive import chance_shape, growth, likeliest, shape, surviving
+from nas_core.derive import Growth, chance_shape, growth, likeliest, shape, surviving
 from nas_core.space import NONE, Cell
 
 FEW = 0.2
-"""Share of edges that still counts as "no edge": one of the minimal cell's five."""
+"""Share of edges that still counts as "no edge": one of the minimal cell's five, the smallest number that is not
+none."""
 SIGNIFICANT = 0.05
+
+
+def intermediate(cell: Cell) -> np.ndarray:
+    """``[E]`` of bool: which edges join two intermediate nodes."""
+    return np.array([cell.edge_class(edge) == "intermediate" for edge in range(len(cell.edges))])
+
+
+def fates(run) -> tuple[Growth, ...]:
+    """Drop and recovery of every edge of a run's first α, in epochs from 1 on."""
+    history = growth(run.arrays["probability"][1:, 0])
+    return tuple(
+        Growth(*(None if epoch is None else epoch + 1 for epoch in (own.dropped, own.recovered))) for own in history
+    )
+
+
+def expected_shape(run, cell: Cell) -> tuple[float, float]:
+    """Width and depth that as many edges as the run keeps at the end would give by chance."""
+    wiring = likeliest(run.arrays["probability"][-1, 0])
+    return chance_shape(sum(operation != NONE for operation in wiring), cell)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -42,16 +62,15 @@ class Measures:
     @cached_property
     def intermediate(self) -> np.ndarray:
         """``[E]`` of bool: edges between two intermediate nodes."""
-        return np.array([self.cell.edge_class(edge) == "intermediate" for edge in range(len(self.cell.edges))])
+        return intermediate(self.cell)
 
     @cached_property
     def _growth(self) -> np.ndarray:
         """``[s, E, 2]``: epochs of drop and recovery, NaN for never."""
-        rows = [growth(run.arrays["probability"][1:, 0]) for run in self.runs]
         return np.array(
             [
-                [[math.nan if at is None else at + 1.0 for at in (own.dropped, own.recovered)] for own in row]
-                for row in rows
+                [[math.nan if at is None else float(at) for at in (own.dropped, own.recovered)] for own in fates(run)]
+                for run in self.runs
             ]
         )
 
@@ -94,9 +113,8 @@ class Measures:
         """``[s, 4]``: width and depth of the likeliest cell at the end, then those that as many edges have by chance."""
         rows = []
         for run in self.runs:
-            wiring = likeliest(run.arrays["probability"][-1, 0])
-            own = shape(wiring, self.cell)
-            rows.append([own.width, own.depth, *chance_shape(sum(k != NONE for k in wiring), self.cell)])
+            own = shape(likeliest(run.arrays["probability"][-1, 0]), self.cell)
+            rows.append([own.width, own.depth, *expected_shape(run, self.cell)])
         return np.array(rows, dtype=float)
 
     @property

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 
 import nas_core.audit
-from nas_core import __main__, methods, patterns, search
+from nas_core import __main__, methods, search
 from nas_core.audit import BILEVEL, SINGLE, Audit, Run, audit, frameworks, setting
 from nas_core.lab.recipes import RECIPES
 from nas_core.methods import AuditError, check
-from nas_core.pages import audit_report, evidence, style
+from nas_core.pages import audit_report, style
 from nas_core.patterns import Measures
 from nas_core.relaxation import Dsnas, RandomReward, Sample, Snas, masked
 from nas_core.space import NONE, OPERATIONS, darts, minimal, simplified
@@ -296,10 +296,6 @@ def test_cost_maps_are_the_means_of_the_first_and_of_the_last_quarter():
     assert np.isnan(early[3, 5]) and np.isfinite(early).sum() == early.size - 1
     with pytest.raises(ValueError, match="no cost"):
         Measures(minimal(), [Run({}, {})]).cost_map(late=True)
-
-
-def test_few_is_what_the_chapters_call_few():
-    assert patterns.FEW == evidence.FEW
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nas_core import space
+from nas_core.derive import Growth
 from nas_core.lab.store import MissingResult
 from nas_core.lab.variations import ALPHA_FACTORS, PHASE, THETA_FACTORS, UNIVERSAL
 from nas_core.pages import (
@@ -89,7 +90,7 @@ def test_an_edge_that_starts_without_a_lead_is_neither_dropped_nor_back():
     (run,) = group(WIDE, FULL, FULL, FULL, FULL, FULL, FULL, count=1, epochs=6)  # e4 is behind at epoch 0 alone
     assert evolution_patterns.fates(run)[4].dropped is None
     (late,) = group(FULL, WIDE, FULL, count=1, epochs=5)
-    assert evolution_patterns.fates(late)[4] == evolution_patterns.Growth(2, 4)
+    assert evolution_patterns.fates(late)[4] == Growth(2, 4)
     assert evolution_patterns.recovered([late]).tolist()[0][4] == 1
     assert np.isnan(evolution_patterns.recovered([late])[0, 0])
 
@@ -115,6 +116,14 @@ def test_a_cost_that_stays_positive_never_turns():
 def test_the_charge_is_summed_over_cells():
     (run,) = group(FULL, count=1, cost=np.ones(20))
     assert evolution_patterns.charged([run])[0, 3] == pytest.approx([2 * 0.96] * 5)  # P(none) is 0.04
+
+
+def test_width_needs_more_than_equal_counts():
+    """Five seeds that keep the four input edges show width. Five that keep one input edge each differ as surely by their
+    interval, which has no width, but a third of all such fives do so by chance."""
+    assert evolution_patterns.width_of(group(FULL, WIDE)).direction == REPRODUCED
+    single = evolution_patterns.width_of(group(FULL, (0,)))
+    assert set(single.values) == {0.25} and single.direction == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize("claim_id", ["P1", "P2", "R3", "B3", "B7"])

@@ -33,13 +33,13 @@ def lab(mini, monkeypatch):  # noqa: F811
 
         More words.
         """
-        data = DataConfig("digits" if scale == "tiny" else "cifar10", None)
+        embedded = DataConfig("digits", None, images=40, label_noise=0.25)
+        data = embedded if scale == "tiny" else DataConfig("cifar10", None)
         return Config(epochs={"tiny": 2, "small": 3, "paper": 4}[scale], data=data)
 
     recipes = types.ModuleType("nas_core.lab.recipes")
     other = lambda scale: dataclasses.replace(mini_plain(scale), rate=0.1)  # noqa: E731
     recipes.RECIPES = {"mini_plain": mini_plain, "mini_other": other}
-    recipes.EMBEDDED = DataConfig("digits", None, images=40, label_noise=0.25)
     data = FakeData()
     monkeypatch.setitem(sys.modules, "nas_core.lab.recipes", recipes)
     monkeypatch.setitem(sys.modules, "nas_core.data", data)

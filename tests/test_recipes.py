@@ -6,6 +6,7 @@ import pytest
 
 from nas_core.config import AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.lab.ablations import ABLATIONS
+from nas_core.lab.experiments import configure
 from nas_core.lab.recipes import RECIPES, SCALES, VARIANTS
 from nas_core.lab.variations import PHASE, UNIVERSAL
 from nas_core.relaxation import Darts, Dsnas, Proxyless, RandomReward, Snas, Uniform
@@ -214,3 +215,11 @@ def test_the_four_crossed_experiments_differ_in_nothing_but_the_two_switches():
 def test_an_unknown_scale_is_named():
     with pytest.raises(ValueError, match="scale 'huge' is unknown; allowed are tiny, small, paper"):
         RECIPES["reference_dsnas"]("huge")
+
+
+@pytest.mark.parametrize("name", ["corrected_cost_shuffled", "reference_darts_bilevel"])
+def test_digits_in_place_of_cifar_keep_the_recipe_s_own_labels(name):
+    """What stands in for CIFAR-10 is what the recipe takes at scale tiny, with the noise that the recipe is about."""
+    config = configure(name, "small", embedded=True)
+    assert config.data == RECIPES[name]("tiny").data and config.epochs == RECIPES[name]("small").epochs
+    assert config.data.label_noise == (0.9 if "shuffled" in name else 0.4)

@@ -51,7 +51,7 @@ def configure(
 ) -> Any:
     """The configuration of a recipe at a scale, with what is given in place of its own. Raises LabError.
 
-    `embedded` puts the digits of scale tiny, with their label noise, in place of the recipe's images.
+    `embedded` puts what the recipe takes at scale tiny, digits with their label noise, in place of its images.
     """
     from nas_core.lab.recipes import RECIPES  # late: importing the recipes imports the science and torch with it
 
@@ -64,9 +64,7 @@ def configure(
     try:
         config = RECIPES[recipe](scale)
         if embedded:
-            from nas_core.lab.recipes import EMBEDDED
-
-            config = dataclasses.replace(config, data=dataclasses.replace(EMBEDDED, held_out=config.data.held_out))
+            config = dataclasses.replace(config, data=RECIPES[recipe]("tiny").data)
         if epochs is not None:
             config = dataclasses.replace(config, epochs=epochs)
         data = {"images": images, "label_noise": label_noise}

@@ -56,15 +56,6 @@ SCALES = {
 }
 
 
-EMBEDDED = DataConfig(
-    dataset="digits",
-    images=SCALES["tiny"].images,
-    label_noise=SCALES["tiny"].label_noise,
-    augment=SCALES["tiny"].augment,
-)
-"""What stands in for CIFAR-10 on a machine without it."""
-
-
 def _scale(name: str) -> Scale:
     if name not in SCALES:
         raise ValueError(f"scale {name!r} is unknown; allowed are {', '.join(SCALES)}")

@@ -16,7 +16,6 @@ from nas_core.pages.claims import REPRODUCED, Verdict
 from nas_core.pages.evidence import (
     BILEVEL,
     BILEVEL_SAME,
-    FEW,
     FIXED,
     MODERATE,
     NOISE,
@@ -39,6 +38,7 @@ from nas_core.pages.evidence import (
     verdict,
     with_interval,
 )
+from nas_core.patterns import FEW
 
 
 def catastrophe(results: Results) -> Verdict:

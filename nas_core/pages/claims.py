@@ -296,10 +296,14 @@ def table(verdicts: Iterable[Verdict]) -> str:
     for own in CLAIMS:
         verdict = given.get(own.id) or untested(own.id, "")
         evidence = ", ".join(filter(None, [verdict.estimate_words, verdict.scale, verdict.dataset]))
-        outcomes = " ".join(
-            f'<span class="verdict {css_class(word)}">{word}</span>' for word in (verdict.direction, verdict.magnitude)
+        # What was not tested in either respect is said once.
+        words = (
+            dict.fromkeys((verdict.direction, verdict.magnitude))
+            if not verdict.n
+            else (verdict.direction, verdict.magnitude)
         )
-        if own.id not in given and own.id in ON_THEIR_PAGE:
+        outcomes = " ".join(f'<span class="verdict {css_class(word)}">{word}</span>' for word in words)
+        if not verdict.n and own.id in ON_THEIR_PAGE:
             outcomes, evidence = "computed on its page", f"{{doc}}`{ON_THEIR_PAGE[own.id]}`"
         place = "beyond the paper" if own.where == "beyond" else f"Section {own.where}"
         cells = (f"**{own.id}**", f"{own.statement} ({place})", outcomes, evidence or "–")

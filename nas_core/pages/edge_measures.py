@@ -16,7 +16,6 @@ from nas_core.lab.ablations import ABLATIONS, BETWEEN, CONVOLUTIONS, DIRECT, FIR
 from nas_core.pages import summary
 from nas_core.pages.claims import REPRODUCED, Verdict, untested
 from nas_core.pages.evidence import (
-    FEW,
     SOME,
     CannotTell,
     Results,
@@ -28,6 +27,7 @@ from nas_core.pages.evidence import (
     verdict,
     with_interval,
 )
+from nas_core.patterns import FEW
 from nas_core.space import NONE, OPERATIONS, Cell
 from nas_core.updates import fed_shares, update_shares
 

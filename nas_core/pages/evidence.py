@@ -24,9 +24,6 @@ SAMPLED = "SNAS or DSNAS, single-level"
 NOISE = {"digits, no noise": 0.0, "digits, 20 % noise": 0.2, "digits, 40 % noise": 0.4}
 """Bi-level runs by the share of labels that are replaced."""
 
-FEW = 0.2
-"""Share of edges that still counts as "no edge": one of the minimal cell's five, the smallest number that is not
-none."""
 SOME = 0.5
 """Above this share of surviving edges, "dropped" is the wrong word even in part."""
 STRONG = 0.8

@@ -19,7 +19,6 @@ from nas_core.pages import summary
 from nas_core.pages.claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Verdict
 from nas_core.pages.evidence import (
     BILEVEL,
-    FEW,
     FEWEST_SEEDS,
     MODERATE,
     SOME,
@@ -58,6 +57,7 @@ from nas_core.pages.evolution_patterns import (
     rule_wirings,
     width_of,
 )
+from nas_core.patterns import FEW
 from nas_core.space import NONE
 
 __all__ = ["MEASURES", "RECIPES", "Fate", "chosen_and_chance", "edge_fates", "lag"]

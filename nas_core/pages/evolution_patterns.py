@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_core.derive import Growth, Shape, chance_shape, growth, likeliest, shape, surviving
+from nas_core.derive import Shape, likeliest, shape, surviving
 from nas_core.pages import summary
 from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from nas_core.pages.evidence import (
-    FEW,
     SAMPLED,
     SINGLE,
     SOME,
@@ -31,7 +30,8 @@ from nas_core.pages.evidence import (
     mean_of,
     sign,
 )
-from nas_core.space import NONE, Cell
+from nas_core.patterns import FEW, Measures, fates, intermediate
+from nas_core.space import Cell
 
 SNAS = "SNAS"
 PUBLISHED = "DSNAS, published gradient"
@@ -84,19 +84,6 @@ def alive(runs: Sequence) -> np.ndarray:
     return surviving(summary.stack(runs, "probability")[:, :, 0]).astype(float)
 
 
-def intermediate(cell: Cell) -> np.ndarray:
-    """``[E]`` of bool: which edges join two intermediate nodes."""
-    return np.array([cell.edge_class(edge) == "intermediate" for edge in range(len(cell.edges))])
-
-
-def fates(run) -> tuple[Growth, ...]:
-    """Drop and recovery of every edge, in epochs from 1 on."""
-    history = growth(run.arrays["probability"][1:, 0])
-    return tuple(
-        Growth(*(None if epoch is None else epoch + 1 for epoch in (own.dropped, own.recovered))) for own in history
-    )
-
-
 def shapes(run) -> list[Shape]:
     """Width and depth of the likeliest wiring after every epoch."""
     cell = summary.cell_of(run)
@@ -145,12 +132,6 @@ def rule_wirings(runs: Sequence, rule: Callable) -> np.ndarray:
     return np.array([rule(run.arrays["probability"][-1, 0], summary.cell_of(run)) for run in runs])
 
 
-def expected_shape(run) -> tuple[float, float]:
-    """Width and depth that the number of edges kept at the end would give by chance."""
-    wiring = likeliest(run.arrays["probability"][-1, 0])
-    return chance_shape(sum(operation != NONE for operation in wiring), summary.cell_of(run))
-
-
 # -- P1 and P2 of one framework ------------------------------------------------------------------------------------------
 
 
@@ -180,9 +161,15 @@ def growth_of(runs: Sequence) -> Pattern:
 
 def width_of(runs: Sequence) -> Pattern:
     """P2: the share of input edges alive at the end minus that of intermediate edges. Magnitude: how few of the latter
-    are."""
-    inner, outer = by_class(summary.cell_of(runs[0]), alive(runs)[:, -1])
+    are.
+
+    Counts that are equal in all runs have an interval of no width, whatever made them so. The direction therefore also
+    needs so few intermediate edges to be unlikely by chance (:attr:`nas_core.patterns.Measures.p_width`)."""
+    cell = summary.cell_of(runs[0])
+    inner, outer = by_class(cell, alive(runs)[:, -1])
     direction = sign(outer - inner, +1)
+    if direction == REPRODUCED and not Measures(cell, runs).wide:
+        direction = NOT_REPRODUCED
     return Pattern(outer - inner, direction, grade(direction, inner.mean() <= FEW, inner.mean() <= SOME), (direction,))
 
 

@@ -19,7 +19,6 @@ from nas_core.pages.evolution_patterns import (
     FRAMEWORKS,
     alive,
     by_class,
-    expected_shape,
     fates,
     growth_of,
     recovered,
@@ -29,6 +28,7 @@ from nas_core.pages.evolution_patterns import (
     width_of,
 )
 from nas_core.pages.tables import markdown
+from nas_core.patterns import expected_shape
 from nas_core.space import NONE
 
 MISSING = "not recorded"
@@ -108,7 +108,7 @@ def width_table(results: Results) -> str:
         inner, outer = by_class(cell, alive(runs)[:, -1])
         back_inner, back_outer = by_class(cell, recovered(runs))
         last = [shapes(run)[-1] for run in runs]
-        chance = np.array([expected_shape(run) for run in runs])
+        chance = np.array([expected_shape(run, summary.cell_of(run)) for run in runs])
         rows.append(
             [
                 label,

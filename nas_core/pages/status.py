@@ -51,4 +51,6 @@ def summary(records: Iterable[Record] | None = None) -> str:
     states = {state: sum(record.state is state for record in every) for state in State}
     words = ", ".join(f"{count} {state.name}" for state, count in states.items() if count)
     hours = sum(record.meta["seconds"] for record in every if record.meta) / 3600
-    return f"{len(every)} recorded results: {words or 'none'}. Together they took {number(hours)} hours, one thread a run."
+    return (
+        f"{len(every)} recorded results: {words or 'none'}. Together they took {number(hours)} hours, one thread a run."
+    )
