@@ -66,6 +66,21 @@ def cells(draw):
         return darts(2)
 
 
+def untied(cell, count):
+    """The cell with max pooling only where its input comes straight from the stem's convolution.
+
+    Neighbouring windows share their maximum, so what max pooling made holds equal pixels. Where a second one chooses
+    among them the loss has a kink, and a rounding decides which one-sided derivative a backward pass returns."""
+
+    def kept(edge):
+        if count == 1 and edge.source < cell.inputs:
+            return edge.operations
+        return tuple(name for name in edge.operations if name != "max_pool_3x3") or ("avg_pool_3x3",)
+
+    edges = tuple(Edge(edge.source, edge.target, kept(edge)) for edge in cell.edges)
+    return Cell(cell.name, cell.inputs, cell.nodes, edges, cell.outputs)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     cell=cells(),
@@ -79,7 +94,7 @@ def cells(draw):
 )
 def test_the_engine_equals_the_modules(cell, count, reduction, affine, relaxation, counterfactual, side, seed):
     net = network(
-        cell,
+        untied(cell, count),
         count,
         reduction=reduction and count == 3,
         seed=seed,
