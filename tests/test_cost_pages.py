@@ -413,3 +413,23 @@ def test_the_chapter_names_the_papers_figures():
     notebook = nbformat.read(ROOT / "book" / "05_cost_statistics.ipynb", 4)
     names = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in notebook.cells]
     assert {"paper-fig-4", "paper-fig-7", "paper-fig-21", "paper-fig-24"} <= set(names)
+
+
+def test_skips_on_intermediate_edges_are_compared_with_the_operations_beside_them():
+    runs = group(0.05, 0.0)
+    for run in runs:
+        run.arrays["step_cost_mean"][:, -1] = 0.01
+        run.arrays["step_cost_mean"][:, -1, 4, space.SKIP] = -0.04
+        run.arrays["step_cost_mean"][:, -1, 0, space.SKIP] = 9.0  # on an input edge: not the exception
+    epochs, skip, others = cost_figures.skip_sizes(runs)
+    assert len(epochs) == skip.shape[1] and np.allclose(skip, 0.04) and np.allclose(others, 0.01)
+    assert "skip_connect 0.040 at first" in cost_figures.skip_course(runs).get_label()
+    assert "4.00 [" in cost_figures.skip_words(runs) and "larger, not smaller" in cost_figures.skip_words(runs)
+    for seed, run in enumerate(runs):
+        run.arrays["step_cost_mean"][:, -1, 4, space.SKIP] = 0.001 * (seed + 1)
+    assert "smaller, as the paper says" in cost_figures.skip_words(runs)
+    runs[0].arrays["step_cost_mean"][:, -1, 4, space.SKIP] = 0.05
+    assert "not shown to be smaller" in cost_figures.skip_words(runs)
+    without = [synthetic.result(seed, space.minimal().without("skip_connect", 4), cells=1) for seed in range(5)]
+    with pytest.raises(summary.ReadingError, match="no skip_connect on an intermediate edge"):
+        cost_figures.skip_sizes(without)

@@ -16,7 +16,7 @@ from nas_core.pages.claims import NOT_TESTED, REPRODUCED, number
 from nas_core.pages.evidence import percent, sign, with_interval
 from nas_core.pages.style import Pen
 from nas_core.pages.tables import markdown
-from nas_core.space import NONE, OPERATIONS
+from nas_core.space import NONE, OPERATIONS, SKIP
 
 _TOTAL = Pen(style.QUANTITY_COLOURS["cost"], width=2.4)
 
@@ -179,6 +179,60 @@ def output_cost(results: Sequence) -> Figure:
         f"{ends[2][-1]:+.3f}. In the steps of training the edges' costs add up to {ends[3][0]:+.3f} at first and "
         f"{ends[3][-1]:+.3f} at the end."
     )
+    return figure
+
+
+def skip_sizes(results: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Middles of the epochs, and ``[s, T]`` twice: the size of the smoothed cost of *skip_connect* on intermediate
+    edges, and the mean size of that of the other operations there.
+
+    Raises :class:`ReadingError` for a cell without such a skip."""
+    cell = summary.cell_of(results[0])
+    inner = [edge for edge in range(len(cell.edges)) if cell.edge_class(edge) == "intermediate"]
+    if not any("skip_connect" in cell.edges[edge].operations for edge in inner):
+        raise summary.ReadingError(f"the {cell.name} cell has no skip_connect on an intermediate edge")
+    total, count = (own[:, :, inner] for own in measures.step_totals(results))
+    size = np.abs(_smooth(total, count))
+    others = [k for k in range(len(OPERATIONS)) if k not in (NONE, SKIP)]
+    epochs = np.arange(size.shape[1]) + 0.5
+    return epochs, _mean_known(size[..., [SKIP]]), _mean_known(size[..., others])
+
+
+def _mean_known(size: np.ndarray) -> np.ndarray:
+    """``[s, T, E, K] -> [s, T]``: the mean over the entries that there are."""
+    known = np.isfinite(size).sum(axis=(2, 3))
+    return np.where(known > 0, np.nansum(size, axis=(2, 3)) / np.maximum(known, 1), np.nan)
+
+
+def skip_words(results: Sequence) -> str:
+    """One sentence: how large the cost of those skips is against the other operations, over the whole training."""
+    _, skip, others = skip_sizes(results)
+    ratio = np.nanmean(skip, axis=1) / np.nanmean(others, axis=1)
+    smaller, larger = sign(ratio - 1, -1) == REPRODUCED, sign(ratio - 1, 1) == REPRODUCED
+    words = "smaller, as the paper says" if smaller else "larger, not smaller" if larger else "not shown to be smaller"
+    return (
+        f"Over this training the cost of such a skip is {with_interval(ratio)} times as large as that of the other operations "
+        f"(n = {len(ratio)} seeds): it is {words}."
+    )
+
+
+@style.styled
+def skip_course(results: Sequence) -> Figure:
+    """The exception of Eq 20 over training: the size of the cost of skips on intermediate edges, beside that of the
+    other operations there."""
+    epochs, skip, others = skip_sizes(results)
+    figure = style.new_figure(3.2)
+    axes = figure.subplots()
+    style.curve(axes, epochs, skip, Pen(style.OPERATION_COLOURS["skip_connect"], label="skip_connect"))
+    style.curve(axes, epochs, others, Pen(style.SERIES[3][0], "--", label="other operations, mean size"))
+    style.zero_line(axes)
+    style.tidy(axes, x="epoch", y="size of the cost")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    ends = ", ".join(
+        f"{words} {summary.band(own)[0][0]:.3f} at first and {summary.band(own)[0][-1]:.3f} at the end"
+        for words, own in (("skip_connect", skip), ("others", others))
+    )
+    figure.set_label(f"Size of the cost of operations on intermediate edges over epochs: {ends}.")
     return figure
 
 
