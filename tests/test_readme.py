@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nas_core.pages import picture
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -18,7 +20,9 @@ def blocks(language):
 def test_its_python_runs_from_top_to_bottom(tmp_path):
     script = tmp_path / "readme.py"
     script.write_text("\n".join(blocks("python")))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("torch.Size([2, 5, 8])") and "(3, 1, 5, 8)" in done.stdout
 
@@ -40,3 +44,17 @@ def test_the_files_it_names_are_there():
 
 def test_ci_calls_the_readme_s_test_command():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_picture_is_the_one_that_the_recorded_runs_give(monkeypatch, tmp_path):
+    monkeypatch.setattr(picture, "PICTURE", tmp_path / "wiring.svg")
+    monkeypatch.setenv("NAS_RESULTS", "read")
+    picture.main()
+    committed = ROOT / "book" / "_assets" / "wiring.svg"
+    titles = [
+        re.search("<title>(.*?)</title>", path.read_text(encoding="utf-8"))
+        for path in (tmp_path / "wiring.svg", committed)
+    ]
+    assert titles[0][1] == titles[1][1], "run `python -m nas_core.pages.picture`"
+    assert all(search in titles[1][1] for search in picture.SEARCHES)
+    assert "(book/_assets/wiring.svg)" in README and committed.stat().st_size < 300_000

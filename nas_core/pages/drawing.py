@@ -36,8 +36,8 @@ def cell_drawing(cell: Cell, probability: np.ndarray | None = None) -> Figure:
     """
     figure = style.new_figure(3.0 if cell.nodes <= 2 else 4.6)
     axes = figure.subplots()
-    _draw_cell(axes, cell, probability, labels=True)
-    figure.legend(handles=_legend(cell, [probability]), loc="outside lower center", ncols=4, frameon=False)
+    draw_cell(axes, cell, probability, labels=True)
+    figure.legend(handles=legend(cell, [probability]), loc="outside lower center", ncols=4, frameon=False)
     figure.set_label(_cell_words(cell) if probability is None else _wiring_words(cell, probability))
     return figure
 
@@ -49,10 +49,10 @@ def cells(panels: Mapping[str, tuple[Cell, np.ndarray | None]]) -> Figure:
     figure = style.new_figure(2.1 if all(cell.inputs == 1 for cell, _ in panels.values()) else 2.9)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, (cell, probability)) in zip(row, panels.items(), strict=True):
-        _draw_cell(axes, cell, probability, labels=True)
+        draw_cell(axes, cell, probability, labels=True)
         axes.set_title(title, loc="center")
     shown = [probability for _, probability in panels.values()]
-    legend = _legend(next(iter(panels.values()))[0], shown)
+    legend = legend(next(iter(panels.values()))[0], shown)
     figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False)
     figure.set_label(" ".join(f"{title}: {_words(*panel)}" for title, panel in panels.items()))
     return figure
@@ -84,13 +84,13 @@ def wiring_over_time(
     figure = style.new_figure(rows * (1.5 if small else 2.3) + 0.6)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, epoch in zip(grid, chosen, strict=False):
-        _draw_cell(axes, cell, values[epoch], labels=False)
+        draw_cell(axes, cell, values[epoch], labels=False)
         kept = int(surviving(values[epoch]).sum())
         axes.set_title(f"epoch {epoch}: {kept} of {len(cell.edges)} edges", loc="center")
     for axes in grid[len(chosen) :]:
         axes.set_axis_off()
     shown = [values[epoch] for epoch in chosen]
-    figure.legend(handles=_legend(cell, shown), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles=legend(cell, shown), loc="outside lower center", ncols=4, frameon=False)
     counts = ", ".join(f"epoch {epoch}: {int(surviving(values[epoch]).sum())}" for epoch in chosen)
     figure.set_label(
         f"Likeliest wiring of the {cell.name} cell over epochs, seed {result.meta['seed']}. "
@@ -133,7 +133,8 @@ def positions(cell: Cell) -> dict[int, tuple[float, float]]:
     return inputs | middle | {cell.inputs + cell.nodes: (1.35 * (cell.nodes + 1), 0.0)}
 
 
-def _draw_cell(axes: Axes, cell: Cell, probability: np.ndarray | None, *, labels: bool) -> None:
+def draw_cell(axes: Axes, cell: Cell, probability: np.ndarray | None, *, labels: bool) -> None:
+    """Draw the cell, or with a probability ``[E, K]`` its likeliest wiring, on axes that show nothing else."""
     places = positions(cell)
     output = cell.inputs + cell.nodes
     ways = routes(cell, places)
@@ -240,7 +241,8 @@ def _room(point: np.ndarray, nodes: Sequence, curves: Sequence[np.ndarray], labe
     return min(far)
 
 
-def _legend(cell: Cell, shown: Sequence[np.ndarray | None]) -> list[Line2D]:
+def legend(cell: Cell, shown: Sequence[np.ndarray | None]) -> list[Line2D]:
+    """What the edges of these drawings mean: their classes, or the operations that are likeliest anywhere."""
     if shown[0] is None:
         kinds = dict.fromkeys(cell.edge_class(edge) for edge in range(len(cell.edges)))
         handles = [
