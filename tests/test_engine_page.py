@@ -1,8 +1,10 @@
 """The page on the engine: its differences are roundings, its benchmark is the recorded table or a sentence."""
 
 import json
+import re
 
 from nas_core.pages import engine
+from tests.test_estimator_pages import many
 
 
 def test_engine_and_modules_differ_by_roundings_only():
@@ -35,3 +37,16 @@ def test_goals_are_held_against_the_published_side_and_else_the_plain_one(tmp_pa
         ["4.1×, yes", "2.0×, no"],
         ["the other side does not fit", "–"],
     ]
+
+
+def test_a_table_of_costs_at_equal_error_multiplies_steps_and_estimator(tmp_path, monkeypatch):
+    sides = {"published": {"engine": {"seconds": [1.0]}, "other": {"seconds": [5.0]}}}
+    monkeypatch.setattr(engine, "NUMBERS", tmp_path / "results.json")
+    assert "not recorded" in engine.statistics_at_equal_error(many())
+    engine.NUMBERS.write_text(json.dumps({"workloads": {"statistics-minimal": {"sides": sides}}}))
+    assert "not recorded" in engine.statistics_at_equal_error([])
+    fast, slow = (engine.statistics_at_equal_error(many(40, gain=gain)) for gain in (8.0, 1.0))
+    assert "n = 40" in fast and "5.00" in fast and "is reached for the table" in fast
+    assert "is not shown to be reached for the table" in slow
+    total = float(re.search(r"that makes ([\d.]+) \[", fast)[1])
+    assert 30 < total < 55, total
