@@ -231,7 +231,21 @@ def test_a_sweep_is_judged_row_by_row():
     assert verdict.direction == PARTLY and verdict.n == 6 and f"of {len(names)} planned" in verdict.sentence
     lines = evolution_tables.universal(rows).splitlines()
     assert len(lines) == len(names) + 2 and sum("not recorded" in line for line in lines) == len(names) - 3
-    assert lines[2].endswith("| reproduced | reproduced |") and lines[4].endswith("| not reproduced | not reproduced |")
+    assert lines[2].endswith("| reproduced | reproduced | – |")
+    assert lines[4].endswith("| not reproduced | not reproduced | – |")
+
+
+def test_a_sweep_looks_for_p3_in_bilevel_settings_only():
+    names = list(UNIVERSAL)
+    bilevel = [name for name in names if UNIVERSAL[name].bilevel]
+    assert len(bilevel) >= 5
+    rows = {name: group(FULL, DEAD, WIDE) for name in names[:5]} | {bilevel[0]: group(FULL, DEAD)}
+    sentence = MEASURES["P-univ"](rows | {bilevel[1]: group(DEAD, FULL)}).sentence
+    assert "P1 holds in 5 of 5" in sentence and "dropped at the end) in 1 of 2 bi-level" in sentence
+    with pytest.raises(CannotTell, match="1 of them single-level"):
+        MEASURES["P-univ"]({name: group(FULL, DEAD) for name in (names[0], *bilevel)})
+    last = [line for line in evolution_tables.universal(rows).splitlines() if "bi-level DARTS" in line][0]
+    assert last.endswith("| – | – | reproduced |")
 
 
 def point(name, *stages, cost=TURNING, variance=0.0, count=2, rate=0.01, epochs=20):

@@ -385,7 +385,7 @@ RECIPES: dict[str, Callable[[str], SearchConfig]] = (
         )
     }
     | _made()
-    | variations.recipes(corrected_dsnas)
+    | variations.recipes(corrected_dsnas, reference_darts_bilevel)
     | estimator_recipes.RECIPES
 )
 """Every recipe by name."""

@@ -2,22 +2,22 @@
 names.
 
 A variation is data: factors on the two learning rates, and what replaces a part of the network. The search around
-which it varies is that of ``corrected_dsnas``."""
+which it varies is that of ``corrected_dsnas``, or for P3 that of ``reference_darts_bilevel``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from nas_core.config import SearchConfig
-from nas_core.relaxation import Dsnas, Relaxation, Snas
+from nas_core.relaxation import Relaxation, Snas
 from nas_core.space import Cell, darts, minimal
 
 
 @dataclass(frozen=True)
 class Variation:
     """What differs: ``alpha`` and ``theta`` multiply the learning rates, ``epochs`` the length; None keeps the base's
-    cell and number of cells.
+    cell, number of cells and relaxation. The base is bi-level where ``bilevel`` says so.
     """
 
     words: str
@@ -26,14 +26,15 @@ class Variation:
     epochs: float = 1.0
     cell: Cell | None = None
     cells: int | None = None
-    relaxation: Relaxation = field(default_factory=Dsnas)
+    relaxation: Relaxation | None = None
+    bilevel: bool = False
 
     def apply(self, base: SearchConfig) -> SearchConfig:
         """The search ``base`` with this variation."""
         network, alpha, theta = base.network, base.alpha, base.theta
         return replace(
             base,
-            relaxation=self.relaxation,
+            relaxation=self.relaxation or base.relaxation,
             epochs=max(1, round(base.epochs * self.epochs)),
             network=replace(network, cell=self.cell or network.cell, cells=self.cells or network.cells),
             alpha=replace(alpha, learning_rate=round(alpha.learning_rate * self.alpha, 8)),
@@ -76,18 +77,28 @@ UNIVERSAL: dict[str, Variation] = {
     "corrected_universal_snas": Variation("SNAS", relaxation=Snas(), cell=minimal()),
     "corrected_universal_snas_one_cell": Variation("SNAS, one cell", relaxation=Snas(), cells=1, cell=minimal()),
     "corrected_universal_snas_three_nodes": Variation("SNAS, three nodes", relaxation=Snas(), cell=darts(3)),
+    "corrected_universal_bilevel": Variation("bi-level DARTS", bilevel=True),
+    "corrected_universal_bilevel_alpha_slow": Variation("bi-level, α's learning rate × 0.3", alpha=0.3, bilevel=True),
+    "corrected_universal_bilevel_alpha_fast": Variation("bi-level, α's learning rate × 3", alpha=3.0, bilevel=True),
+    "corrected_universal_bilevel_one_cell": Variation("bi-level, one cell", cells=1, bilevel=True),
+    "corrected_universal_bilevel_three_nodes": Variation("bi-level, three nodes", cell=darts(3), bilevel=True),
+    "corrected_universal_bilevel_no_skip": Variation(
+        "bi-level, no skip_connect", cell=minimal().without("skip_connect"), bilevel=True
+    ),
 }
-"""The settings of P-univ by the name of their recipe."""
+"""The settings of P-univ by the name of their recipe: P1 and P2 are looked for in single-level ones, P3 in bi-level ones."""
 
 
-def recipes(base: Callable[[str], SearchConfig]) -> dict[str, Callable[[str], SearchConfig]]:
-    """One recipe for every variation, around ``base``."""
+def recipes(
+    single: Callable[[str], SearchConfig], bilevel: Callable[[str], SearchConfig]
+) -> dict[str, Callable[[str], SearchConfig]]:
+    """One recipe for every variation, around the ``single``-level or the ``bilevel`` search."""
     made = {}
     for name, variation in (PHASE | UNIVERSAL).items():
 
         def recipe(scale: str, variation: Variation = variation) -> SearchConfig:
-            return variation.apply(base(scale))
+            return variation.apply((bilevel if variation.bilevel else single)(scale))
 
-        recipe.__name__, recipe.__doc__ = name, f"DSNAS varied: {variation.words}."
+        recipe.__name__, recipe.__doc__ = name, f"A search varied: {variation.words}."
         made[name] = recipe
     return made

@@ -52,8 +52,8 @@ def cells(panels: Mapping[str, tuple[Cell, np.ndarray | None]]) -> Figure:
         draw_cell(axes, cell, probability, labels=True)
         axes.set_title(title, loc="center")
     shown = [probability for _, probability in panels.values()]
-    legend = legend(next(iter(panels.values()))[0], shown)
-    figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False)
+    handles = legend(next(iter(panels.values()))[0], shown)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.set_label(" ".join(f"{title}: {_words(*panel)}" for title, panel in panels.items()))
     return figure
 

@@ -14,7 +14,7 @@ from nas_core.lab.variations import UNIVERSAL
 from nas_core.pages import summary
 from nas_core.pages.claims import NOT_TESTED, Verdict
 from nas_core.pages.evidence import BILEVEL, CannotTell, Results, lowest_of, sign, with_interval
-from nas_core.pages.evolution_measures import chosen_and_chance
+from nas_core.pages.evolution_measures import chosen_and_chance, none_left
 from nas_core.pages.evolution_patterns import (
     FRAMEWORKS,
     alive,
@@ -153,9 +153,13 @@ def universal(results: Results) -> str:
     for name, variation in UNIVERSAL.items():
         runs = results.get(name)
         if not runs:
-            rows.append([variation.words, "0", *[MISSING] * 6])
+            rows.append([variation.words, "0", *[MISSING] * 7])
             continue
-        p1, p2 = growth_of(runs), width_of(runs)
+        p2 = width_of(runs)
+        if variation.bilevel:
+            words = ["–", "–", _word(none_left(runs))]
+        else:
+            words = [_word(growth_of(runs).direction), _word(p2.direction), "–"]
         last = [shapes(run)[-1] for run in runs]
         rows.append(
             [
@@ -165,12 +169,11 @@ def universal(results: Results) -> str:
                 with_interval(p2.values),
                 with_interval(np.array([own.width for own in last])),
                 with_interval(np.array([own.depth for own in last], dtype=float)),
-                _word(p1.direction),
-                _word(p2.direction),
+                *words,
             ]
         )
     header = ["setting", "n", "share alive at the minimum", "input − intermediate at the end", "width", "depth"]
-    return markdown([*header, "P1", "P2"], rows)
+    return markdown([*header, "P1", "P2", "P3"], rows)
 
 
 def patterns(results: Results, labels: Sequence[str], against: str) -> str:
