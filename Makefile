@@ -10,11 +10,12 @@ export PATH := $(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test screenshots venv clean
+.PHONY: help book pdf test screenshots venv clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book         install what is missing, run chapter 5.4 at its smallest scale, build the book"
+	@echo "make pdf          print the built book with Chromium into _build/wiring-evolution.pdf"
 	@echo "make test         install what is missing, run every test"
 	@echo "make screenshots  open every page in Chromium and keep pictures in _build/screenshots/"
 	@echo "make venv         only create the empty environment .venv"
@@ -48,6 +49,11 @@ book: $(INSTALLED)
 	@NAS_RESULTS=read jupyter-book build book -W -n --keep-going || { \
 	    echo "==> The book was not built: see the message above."; exit 1; }
 	@echo "==> Done. Open _build/html/index.html in a browser."
+
+pdf: $(INSTALLED)
+	@echo "==> Printing the built book with Chromium"
+	@python book/_extensions/book_pdf.py || { echo "==> The book was not printed: see the message above."; exit 1; }
+	@echo "==> Done: _build/wiring-evolution.pdf"
 
 test: $(INSTALLED)
 	@echo "==> Running the tests"

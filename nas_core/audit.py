@@ -5,9 +5,10 @@ what do its operations cost meanwhile?
 >>> found = audit(MyMethod(), scale="tiny", seeds=range(3))  # doctest: +SKIP
 >>> found.single.wide, found.single.p_width  # doctest: +SKIP
 
-A method is a relaxation, an object with the three functions of :mod:`nas_core.relaxation` (:class:`Method`), or a plain
-function that trains by itself: ``train(cell, seed)`` returns p_α ``[R, E, K]``, one record before training and one after
-every epoch, or a mapping of ``probability`` and, if known, ``cost`` ``[R - 1, E, K]``. Z need not sum to 1 over an edge; where
+A method is a relaxation, an object with the three functions of :mod:`nas_core.relaxation`
+(:class:`~nas_core.methods.Method`), or a plain function that trains by itself: ``train(cell, seed)`` returns p_α
+``[R, E, K]``, one record before training and one after every epoch, or a mapping of ``probability`` and, if known,
+``cost`` ``[R - 1, E, K]``. Z need not sum to 1 over an edge; where
 p_α is not the softmax of log α, the method says what it is by a function ``probability(log_alpha)``.
 
 Letters in shapes: s runs, R records, N cells, G groups of cells that share α, E edges, K operations. Epoch 0 is left out of
@@ -77,7 +78,7 @@ def setting(
 ) -> SearchConfig:
     """The search that a method is put into: single-level as the recorded SNAS, DSNAS and ProxylessNAS, bi-level as the recorded
     DARTS, so that the relaxation alone differs. Only the first and the last epoch are evaluated. Raises
-    :class:`AuditError`.
+    :class:`~nas_core.methods.AuditError`.
     """
     for what, given, allowed in (("level", level, LEVELS), ("scale", scale, tuple(SCALES))):
         if given not in allowed:
@@ -221,7 +222,7 @@ def audit(
     ``images`` replace the scale's. Of ``seeds`` as many are run as fit into ``minutes`` (None: all) of ``workers``
     processes, at least one; ``each`` maps a function over the runs, in this process unless another mapping is given.
 
-    Raises :class:`AuditError` for a bad method or request, and what :func:`nas_core.search.run` raises."""
+    Raises :class:`~nas_core.methods.AuditError` for a bad method or request, and what :func:`nas_core.search.run` raises."""
     cell = cell or minimal()
     if not isinstance(cell, Cell):
         raise AuditError(f"the cell is {cell!r}; give a nas_core.space.Cell, such as minimal(), or None")
@@ -284,7 +285,7 @@ class Audit:
     runs: Mapping[str, Sequence]
 
     def measures(self, level: str) -> Measures:
-        """The measures at one level. Raises :class:`AuditError` if it was not run."""
+        """The measures at one level. Raises :class:`~nas_core.methods.AuditError` if it was not run."""
         if not self.runs.get(level):
             raise AuditError(
                 f"{self.name} was not run at level {level!r}; there is {', '.join(self.runs) or 'nothing'}"

@@ -2,8 +2,9 @@
 expectation.
 
 * *sampled*: the probe on samples as they are drawn (the paper's Monte Carlo simulation, Section 5.1);
-* *counterfactual*: the probe on :meth:`Sample.counterfactual`, ⟨∂L/∂x_j, O_k(x_i)⟩ for every candidate k at once, with the
-  gradient of the network that was drawn: less variance, but a first-order answer to another question, hence biased;
+* *counterfactual*: the probe on :meth:`~nas_core.relaxation.Sample.counterfactual`, ⟨∂L/∂x_j, O_k(x_i)⟩ for every
+  candidate k at once, with the gradient of the network that was drawn: less variance, but a first-order answer to another
+  question, hence biased;
 * *exact*: :func:`enumerate_samples` and :func:`exact_cost`, where the cell is small enough.
 
 Shapes: B images, N cells, E edges, K operations, G groups of cells that share α.

@@ -32,7 +32,8 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images a search sees. Raises :class:`DataError` for a value of the wrong type or outside its range.
+    """Which images a search sees. Raises :class:`~nas_core.sources.DataError` for a value of the wrong type or
+    outside its range.
 
     ``dataset``      "digits", "cifar10", "cifar10-jpeg" or a folder of class folders
     ``sha256``       of the decoded dataset, in hex; checked on loading unless None
@@ -131,7 +132,7 @@ class Splits:
 def load(name: str, *, download: bool = False) -> Dataset:
     """Finds and decodes a dataset. Only with ``download`` is a missing "cifar10" fetched (170 MB); it needs a network.
 
-    Raises :class:`DataError` if the name is unknown, or the data missing or broken.
+    Raises :class:`~nas_core.sources.DataError` if the name is unknown, or the data missing or broken.
     """
     source = sources.find(name)
     if source is None and download and name == "cifar10":
@@ -171,8 +172,8 @@ def prepare(config: DataConfig, seed: int, *, device="cpu", dtype: torch.dtype =
     when it enlarges. CIFAR-10 is normalised with its usual constants, other data with the mean and deviation of its
     own training images.
 
-    Raises :class:`DataError` as :func:`load`, and where the dataset is another than the configuration's sha256 says
-    or has too few images for it.
+    Raises :class:`~nas_core.sources.DataError` as :func:`load`, and where the dataset is another than the
+    configuration's sha256 says or has too few images for it.
     """
     if dtype not in (torch.float32, torch.float64):
         raise DataError(
@@ -290,8 +291,8 @@ def batches(
     not to be written to.
 
     The last batch may be short, or is left out with ``drop_last``. A last batch of a single image is always left out
-    (unless ``batch_size`` is 1), because batch statistics need two. Raises :class:`DataError` for a wrong argument,
-    and where no batch would be left.
+    (unless ``batch_size`` is 1), because batch statistics need two. Raises :class:`~nas_core.sources.DataError`
+    for a wrong argument, and where no batch would be left.
     """
     _check_batches(len(split), batch_size, generator, shuffle, drop_last, augment)
     count, device = len(split), split.images.device

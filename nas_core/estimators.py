@@ -3,8 +3,9 @@
 An estimator measures one batch and returns a row ``[E, K]``, NaN where it observed nothing. Rows of independent batches are averaged.
 
 * :class:`Sampled`: one probe of one architecture, as a search's statistics are taken: an entry an edge;
-* :class:`Counterfactual`: the same probe with every candidate evaluated (:meth:`Sample.counterfactual`): all entries at once,
-  with the gradient of an architecture in which e carries another operation, hence biased;
+* :class:`Counterfactual`: the same probe with every candidate evaluated
+  (:meth:`~nas_core.relaxation.Sample.counterfactual`): all entries at once, with the gradient of an architecture in which
+  e carries another operation, hence biased;
 * :class:`Conditioned`: the mean over many architectures that share one pass over the batch (:mod:`nas_core.conditioned`); with
   ``rounds=None`` over all of them, exactly.
 

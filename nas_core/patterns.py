@@ -146,7 +146,7 @@ class Measures:
 
     @property
     def wide(self) -> bool:
-        """P2: intermediate edges are kept more rarely than chance allows, at the level :data:`SIGNIFICANT`."""
+        """P2: intermediate edges are kept more rarely than chance allows, at the level ``SIGNIFICANT``."""
         return self.p_width < SIGNIFICANT
 
     @property

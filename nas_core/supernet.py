@@ -221,7 +221,7 @@ class Supernet(nn.Module):
 
     @property
     def fused(self) -> bool:
-        """Whether :mod:`nas_core.engine` covers the configuration."""
+        """Whether ``nas_core.engine`` covers the configuration."""
         return self.config.normalization.kind == "batch" and self.config.order == "relu-conv-norm"
 
     def forward(

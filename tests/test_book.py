@@ -22,14 +22,16 @@ LONGEST_CELL = 15
 # Jupyter Book only shows a box for a key that it does not know; every key in use is named here.
 CONFIG_KEYS = {
     "": {"title", "author", "copyright", "logo", "only_build_toc_files", "exclude_patterns", "execute", "parse", "html",
-         "sphinx"},
+         "sphinx", "repository", "launch_buttons"},
     "execute": {"execute_notebooks", "raise_on_error", "allow_errors", "timeout", "stderr_output"},
     "parse": {"myst_enable_extensions"},
-    "html": {"use_multitoc_numbering", "home_page_in_navbar"},
+    "html": {"use_multitoc_numbering", "home_page_in_navbar", "favicon"},
     "sphinx": {"local_extensions", "config"},
     "sphinx.config": {"extensions", "html_static_path", "html_css_files", "html_js_files", "html_context", "language",
                       "bibtex_bibfiles", "bibtex_default_style", "bibtex_reference_style", "mathjax_path", "mathjax3_config",
-                      "nb_render_markdown_format", "nb_merge_streams", "myst_dmath_double_inline"},
+                      "nb_render_markdown_format", "nb_merge_streams", "myst_dmath_double_inline", "autodoc_member_order",
+                      "autodoc_typehints_format", "autodoc_inherit_docstrings", "autodoc_preserve_defaults",
+                      "python_maximum_signature_line_length", "toc_object_entries_show_parents", "nitpick_ignore_regex"},
 }  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nas_core import space
-from nas_core.pages import player
-from tests import chromium, synthetic
+from nas_core.pages import chromium, player
+from tests import synthetic
 from tests.conftest import ROOT
 from tests.test_book import toc_files
 
@@ -94,7 +94,7 @@ def player_page(tmp_path_factory) -> Path:
     }
     page = tmp_path_factory.mktemp("player") / "player.html"
     page.write_text(
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html><html lang="en"><title>Player</title><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<style>{(ASSETS / 'player.css').read_text(encoding='utf-8')}</style>"
         f"<script>{(ASSETS / 'player.js').read_text(encoding='utf-8')}</script>{player.show(films)._repr_html_()}",
         encoding="utf-8",

@@ -303,7 +303,9 @@ def test_controls_say_what_is_recorded_and_what_is_not(monkeypatch):
     def missing(results):
         raise evidence.CannotTell("No runs.")
 
-    monkeypatch.setattr(verdicts, "CONTROLS", {"one": measure(REPRODUCED), "two": missing, "three": measure(NOT_TESTED)})
+    monkeypatch.setattr(
+        verdicts, "CONTROLS", {"one": measure(REPRODUCED), "two": missing, "three": measure(NOT_TESTED)}
+    )
     verdict = verdicts.judge("B7", {})
     assert (verdict.direction, verdict.magnitude, verdict.n) == (REPRODUCED, PARTLY, 5)
     assert verdict.sentence.startswith("*One* (reproduced): It holds. *Three* (not tested")

@@ -257,7 +257,7 @@ def test_shown_figure_is_an_image_with_its_alternative_text_and_provenance():
     markup = shown._repr_html_()
     (alt,) = re.findall(r'<img [^>]*alt="([^"]+)"', markup)
     assert alt == figure.get_label().replace("'", "&#x27;")
-    (data,) = re.findall(r"base64,([A-Za-z0-9+/=]+)", markup)
+    (data,) = re.findall(r"svg\+xml;base64,([A-Za-z0-9+/=]+)", markup)
     assert base64.b64decode(data).decode() == style.svg(
         figure, f"{summary.band_words(runs)} {summary.provenance(runs)}"
     )

@@ -24,7 +24,7 @@ class DataError(ValueError):
 
 
 @pytest.fixture
-def lab(mini, monkeypatch):  # noqa: F811
+def lab(mini, monkeypatch):
     """The mini experiment under the name that the command line runs, with recipes and data of its own."""
     from mini.run import Config, DataConfig
 
@@ -38,7 +38,7 @@ def lab(mini, monkeypatch):  # noqa: F811
         return Config(epochs={"tiny": 2, "small": 3, "paper": 4}[scale], data=data)
 
     recipes = types.ModuleType("nas_core.lab.recipes")
-    other = lambda scale: dataclasses.replace(mini_plain(scale), rate=0.1)  # noqa: E731
+    other = lambda scale: dataclasses.replace(mini_plain(scale), rate=0.1)
     recipes.RECIPES = {"mini_plain": mini_plain, "mini_other": other}
     data = FakeData()
     monkeypatch.setitem(sys.modules, "nas_core.lab.recipes", recipes)
@@ -318,7 +318,9 @@ def test_run_takes_the_best_data_for_a_recipe_made_for_cifar_and_downloads_only_
     assert capsys.readouterr().out.startswith("Dataset digits, embedded, as no CIFAR-10 was found here.")
     (folder,) = (lab.store.root / "search").iterdir()
     taken = json.loads((folder / "config.json").read_text())["config"]["data"]
-    assert (taken["images"], taken["label_noise"]) == (40, 0.125), "the digits bring their own images, the caller's noise stays"
+    assert (taken["images"], taken["label_noise"]) == (40, 0.125), (
+        "the digits bring their own images, the caller's noise stays"
+    )
     lab.data.here.add("cifar10-jpeg")
     assert run_tiny("--scale", "small", "--seeds", "0") == 0
     assert capsys.readouterr().out.startswith("Dataset cifar10-jpeg, found on this machine.")
@@ -332,7 +334,9 @@ def test_the_command_in_an_error_computes_what_was_missing(lab, capsys, monkeypa
     lab.data.here |= {"cifar10", "cifar10-jpeg"}
     given = {"epochs": 5, "images": 30, "label_noise": 0.5}
     config, _ = experiments.settle("mini_plain", "small", "search", lab.store, dataset, **given)
-    other = experiments.with_dataset(config, "cifar10-jpeg", hash_of("cifar10-jpeg"))  # what the command would take if it named none
+    other = experiments.with_dataset(
+        config, "cifar10-jpeg", hash_of("cifar10-jpeg")
+    )  # what the command would take if it named none
     lab.store.write(Job("search", other, 0), {"x": np.zeros(1)})
     jobs = [Job("search", config, seed, "mini_plain", "small") for seed in (1, 2)]
     with pytest.raises(MissingResult) as error:

@@ -32,7 +32,7 @@ def three(tmp_path_factory):
 
 
 @pytest.fixture
-def workers(mini, three):  # noqa: F811
+def workers(mini, three):
     """The same for one test: the processes know the package of `mini`, and no other test's."""
     three.wait_for_workers(3)
     three.run(introduce, str(mini.source), os.environ["MINI_JOURNAL"])
@@ -45,11 +45,11 @@ def introduce(source, journal):
     os.environ["MINI_JOURNAL"] = journal
 
 
-def with_process_in_journal(mini):  # noqa: F811
+def with_process_in_journal(mini):
     mini.edit("journal(f\"{seed} {state['epoch']}\")", "journal(f\"{seed} {state['epoch']} {os.getpid()}\")", "run.py")
 
 
-def kill_first_to_reach(mini, epoch, killed):  # noqa: F811
+def kill_first_to_reach(mini, epoch, killed):
     """Kill the process that first journals this epoch; `killed` takes (seed, process)."""
     wait_for(lambda: any(line.split()[1] == epoch for line in mini.journal()))
     seed, _, process = next(line for line in mini.journal() if line.split()[1] == epoch).split()
@@ -57,7 +57,7 @@ def kill_first_to_reach(mini, epoch, killed):  # noqa: F811
     killed.append((seed, process))
 
 
-def test_a_killed_worker_loses_nothing(mini, workers, tmp_path):  # noqa: F811
+def test_a_killed_worker_loses_nothing(mini, workers, tmp_path):
     with_process_in_journal(mini)
     jobs, killed, lines = [mini.job(seed, epochs=6, pause=0.15) for seed in range(5)], [], []
     killer = threading.Thread(target=kill_first_to_reach, args=(mini, "3", killed))
@@ -80,7 +80,7 @@ def test_a_killed_worker_loses_nothing(mini, workers, tmp_path):  # noqa: F811
         np.testing.assert_array_equal(result.arrays["values"], values(job.seed, 6))
 
 
-def test_an_interrupted_sweep_ends_its_runs_on_the_workers(mini, workers):  # noqa: F811
+def test_an_interrupted_sweep_ends_its_runs_on_the_workers(mini, workers):
     address = workers.cluster.scheduler_address
     process = mini.script(f"""
         from nas_core.lab.cluster import dask
@@ -99,7 +99,7 @@ def test_an_interrupted_sweep_ends_its_runs_on_the_workers(mini, workers):  # no
     assert len(list(checkpoints.glob("*.pt"))) == 3 and not list(checkpoints.glob("*.sweep"))
 
 
-def test_a_failing_run_is_named_and_the_others_are_recorded(mini, workers):  # noqa: F811
+def test_a_failing_run_is_named_and_the_others_are_recorded(mini, workers):
     jobs = [mini.job(seed, failing=(1,)) for seed in range(3)]
     with joblib.parallel_config(backend="dask"), pytest.raises(RunError) as error:
         obtain(jobs, store=mini.store, workers=2)
@@ -113,13 +113,13 @@ def test_a_failing_run_is_named_and_the_others_are_recorded(mini, workers):  # n
         obtain([mini.job(0), mini.job(1)], store=mini.store)
 
 
-def test_an_estimate_that_fails_on_a_worker_is_one_sentence(mini, workers):  # noqa: F811
+def test_an_estimate_that_fails_on_a_worker_is_one_sentence(mini, workers):
     mini.edit("return config.seconds", "raise ValueError('no data')", "run.py")
     with joblib.parallel_config(backend="dask"), pytest.raises(RunError, match="cannot start: ValueError: no data"):
         obtain([mini.job()], store=mini.store)
 
 
-def test_the_command_line_takes_a_scheduler(lab, workers, capsys):  # noqa: F811
+def test_the_command_line_takes_a_scheduler(lab, workers, capsys):
     address = workers.cluster.scheduler_address
     assert command.main(["run", "mini_plain", "--seeds", "0-1", "--scheduler", address]) == 0
     out = capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_the_command_line_takes_a_scheduler(lab, workers, capsys):  # noqa: F811
     assert capsys.readouterr().err.startswith("No dask scheduler answers at 'tcp://127.0.0.1:1'; give an address")
 
 
-def test_workers_of_two_threads_are_refused(mini):  # noqa: F811
+def test_workers_of_two_threads_are_refused(mini):
     options = {"processes": False, "threads_per_worker": 2, "dashboard_address": ":0"}
     refused = pytest.raises(LabError, match="runs 2 tasks at once")
     with LocalCluster(n_workers=1, **options) as local, Client(local), joblib.parallel_config(backend="dask"), refused:
@@ -137,7 +137,7 @@ def test_workers_of_two_threads_are_refused(mini):  # noqa: F811
     assert mini.journal() == []
 
 
-def test_joblibs_own_backends_leave_a_sweep_as_it_is(mini):  # noqa: F811
+def test_joblibs_own_backends_leave_a_sweep_as_it_is(mini):
     for name in ("threading", "loky", "multiprocessing"):
         with joblib.parallel_config(backend=name, n_jobs=2):
             assert cluster.engine() is None
@@ -162,7 +162,7 @@ def test_a_result_may_be_seen_late_but_not_never(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(120)
-def test_what_dask_gives_up_is_one_sentence_and_one_worker_is_a_cluster(mini, workers, monkeypatch):  # noqa: F811
+def test_what_dask_gives_up_is_one_sentence_and_one_worker_is_a_cluster(mini, workers, monkeypatch):
     """joblib alone waits for ever here, or computes in this process. The last test: it leaves one worker."""
     away = f"assert os.getpid() != {os.getpid()}"
     mini.edit("time.sleep(config.pause)", f"{away}; os.kill(os.getpid(), 9) if seed else None", "run.py")

@@ -10,7 +10,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "book").glob("*.ipynb"))
-FEW = ["-p", "scale", "tiny", "-p", "epochs", "2", "-p", "images", "64", "-p", "seeds", "[0, 1, 2]", "-p", "minutes", "8"]
+FEW = [
+    "-p",
+    "scale",
+    "tiny",
+    "-p",
+    "epochs",
+    "2",
+    "-p",
+    "images",
+    "64",
+    "-p",
+    "seeds",
+    "[0, 1, 2]",
+    "-p",
+    "minutes",
+    "8",
+]
 SMALL = {
     "01_introduction.ipynb": 9,
     "03_observations.ipynb": 12,
@@ -31,7 +47,15 @@ SMALL = {
 def papermill(name, tmp_path, *options):
     env = os.environ | {"NAS_RESULTS_ROOT": str(tmp_path / "results"), "OMP_NUM_THREADS": "1"}
     env.pop("NAS_RESULTS", None)
-    command = [sys.executable, "-m", "papermill", f"book/{name}", str(tmp_path / "out.ipynb"), "--no-progress-bar", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        f"book/{name}",
+        str(tmp_path / "out.ipynb"),
+        "--no-progress-bar",
+        *options,
+    ]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 

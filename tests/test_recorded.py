@@ -44,7 +44,9 @@ def test_the_chapter_s_experiments_have_five_seeds_and_say_where_they_come_from(
         for run in own:
             assert run.meta["threads"] == 1 and run.meta["device"] and run.meta["torch"] and run.meta["seconds"] > 0
             assert len(run.meta["dataset"]["sha256"]) == 64
-    assert {run.meta["dataset"]["name"] for label in bilevel_measures.RECIPES for run in recorded()[label]} == {"cifar10-jpeg"}
+    assert {run.meta["dataset"]["name"] for label in bilevel_measures.RECIPES for run in recorded()[label]} == {
+        "cifar10-jpeg"
+    }
 
 
 def test_costs_add_up_in_every_recorded_run():

@@ -24,7 +24,9 @@ def files(root):
 def test_results_come_by_label_and_seed_and_are_computed_once(root):
     said = []
     results = runs.collect(TINY, PAIR, said.append)
-    assert {label: [run.meta["seed"] for run in own] for label, own in results.items()} == {label: [0, 1] for label in PAIR}
+    assert {label: [run.meta["seed"] for run in own] for label, own in results.items()} == {
+        label: [0, 1] for label in PAIR
+    }
     assert results[verdicts.BILEVEL][0].meta["config"]["level"] == "bi"
     assert results[verdicts.SINGLE][0].meta["config"]["data"]["images"] == 64
     assert "digits" in said[0] and any("about" in words for words in said)
@@ -54,7 +56,9 @@ def test_a_budget_cuts_the_seeds_of_all_labels_alike_and_says_so(root):
 
 def test_reading_refuses_what_is_not_recorded_and_names_the_command(root, monkeypatch):
     monkeypatch.setenv("NAS_RESULTS", "read")
-    with pytest.raises(MissingResult, match=r"run reference_darts_bilevel --scale tiny --seeds 0-1 --epochs 1 --images 64"):
+    with pytest.raises(
+        MissingResult, match=r"run reference_darts_bilevel --scale tiny --seeds 0-1 --epochs 1 --images 64"
+    ):
         runs.collect(TINY, PAIR, lambda words: None)
     with pytest.raises(MissingResult):
         runs.collect_recorded(TINY, PAIR, lambda words: None)

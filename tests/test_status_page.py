@@ -25,7 +25,9 @@ def test_rows_hold_one_configuration_in_one_state():
     assert lines[0] == "| `reference_a` | tiny | digits | 0-2 | FRESH | 2.00 | 2026-01-02 | `aaa` |"
     assert lines[1] == "| `reference_a` | tiny | digits | 3 | STALE | 4.00 | 2026-01-02 | `aaa` |"
     assert lines[2].startswith("| `reference_b`") and "FRESH (attested)" in lines[2] and len(lines) == 3
-    assert status.summary(records).startswith("6 recorded results: 4 FRESH, 1 STALE, 1 BROKEN. Together they took 0.20 hours")
+    assert status.summary(records).startswith(
+        "6 recorded results: 4 FRESH, 1 STALE, 1 BROKEN. Together they took 0.20 hours"
+    )
 
 
 def test_an_empty_store_is_said():

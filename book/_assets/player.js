@@ -62,7 +62,7 @@
       const sign = edge.kind === "input"
         ? draw("circle", { cx: x, cy: y, r: 15 })
         : draw("path", { d: `M${x - 20} ${y}L${x} ${y - 20} ${x + 20} ${y} ${x} ${y + 20}z` });
-      const chip = draw("g", { class: "player-chip" }, sign, draw("text", { x, y: y + 6.5 }, String(index)));
+      const chip = draw("g", { class: "player-chip" }, sign, draw("text", { x, y: y + 5.5 }, `e${index}`));
       const group = draw(
         "g", { class: "player-edge", role: "option", tabindex: -1, "data-edge": index },
         draw("path", { d: edge.line, class: "player-halo" }), line,

@@ -3,7 +3,7 @@
 ``reference_*`` is what the authors' published scripts do, defects included; ``corrected_*`` is what the paper's
 mathematics says, or a control that the scripts cannot express because they tie level, relaxation and data together. At
 ``paper`` scale a ``reference_*`` recipe follows the scripts in every value that this list does not name; ``small`` and
-``tiny`` keep the method and change only what :data:`SCALES` lists.
+``tiny`` keep the method and change only what ``SCALES`` lists.
 
 Where no recipe follows the scripts: batch statistics everywhere, so their second forward pass, which only moves running
 statistics, is left out; which half of the images is held out is drawn by the seed, and α's batches walk through a

@@ -58,6 +58,8 @@ class DiskFull(LabError):
 
 
 class State(Enum):
+    """Whether a result is recorded, and by which code."""
+
     FRESH = "the result of today's code"
     STALE = "a result of other code"
     MISSING = "no result"
@@ -150,9 +152,12 @@ def _ident(experiment: str, description: Mapping[str, Any]) -> str:
 
 
 def default_root() -> Path:
-    """$NAS_RESULTS_ROOT, else `results` beside the package."""
+    """$NAS_RESULTS_ROOT, else `results` of the repository; of a package that was installed without it, of this folder."""
     given = os.environ.get("NAS_RESULTS_ROOT")
-    return Path(given) if given else Path(__file__).resolve().parents[2] / "results"
+    repository = Path(__file__).resolve().parents[2]
+    if given:
+        return Path(given)
+    return (repository if (repository / "pyproject.toml").is_file() else Path.cwd()) / "results"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from nas_core.lab.variations import UNIVERSAL
+from nas_core.pages import findings as five
 from nas_core.pages import runs, verdicts
 from nas_core.pages.claims import OUTCOMES, Verdict
 from nas_core.pages.evidence import FEWEST_SEEDS
@@ -18,13 +19,15 @@ def _quiet(words: str) -> None:
     """Say nothing: the first page prints a table only."""
 
 
-def _group(recipes: Mapping[str, str]) -> dict[str, Sequence]:
-    """The recorded runs of recipes that are judged together, all of one scale: the first at which a third of them have
-    the seeds that a test needs, else the one at which most of them do."""
+def group(
+    recipes: Mapping[str, str], scales: Sequence[str] = SCALES, fewest: int = FEWEST_SEEDS
+) -> dict[str, Sequence]:
+    """The recorded runs of recipes that are judged together, all of one scale: the first of ``scales`` at which a third
+    of them have the ``fewest`` seeds that a test needs, else the one at which most of them do."""
     best, most = {}, -1
-    for scale in SCALES:
+    for scale in scales:
         found = runs.recorded(Parameters(scale=scale), recipes, _quiet)
-        testable = sum(len(group) >= FEWEST_SEEDS for group in found.values())
+        testable = sum(len(own) >= fewest for own in found.values())
         if 3 * testable >= len(recipes):
             return found
         if testable > most:
@@ -36,7 +39,7 @@ def results() -> dict[str, Sequence]:
     """Runs by label for :func:`nas_core.pages.verdicts.judge_all`, each label with the seeds that it has."""
     found: dict[str, Sequence] = {}
     for part in verdicts.PARTS:
-        found |= _group(part.RECIPES)
+        found |= group(part.RECIPES)
     found |= runs.recorded(Parameters(), {name: name for name in UNIVERSAL}, _quiet)
     tiny = Parameters(scale="tiny")
     return found | runs.variations(tiny, "reference_darts_bilevel", "label_noise", verdicts.NOISE, _quiet)
@@ -56,3 +59,8 @@ def tally(given: Iterable[Verdict]) -> str:
         counts = ", ".join(f"{outcomes.count(name)} {name}" for name in OUTCOMES if name in outcomes)
         words.append(f"in {part} {counts or 'none'}")
     return f"Of {len(every)} claims that recorded runs speak to: {'; '.join(words)}."
+
+
+def findings(given: Iterable[Verdict]) -> str:
+    """What was found, in five sentences, as a list."""
+    return five.markdown(given)

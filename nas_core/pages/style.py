@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nas_core.pages import summary
+from nas_core.pages import figure_files, summary
 from nas_core.space import OPERATIONS, Cell
 
 WIDTH = 7.0
@@ -206,7 +206,7 @@ def svg(figure: Figure, description: str = "") -> str:
 
 
 class Shown:
-    """A figure as a notebook puts it on a page: an ``<img>`` with alternative text, and its provenance below."""
+    """A figure as a notebook puts it on a page: an ``<img>`` with alternative text, its provenance and its data below."""
 
     def __init__(self, markup: str, alt: str):
         self.markup, self.alt = markup, alt
@@ -229,8 +229,8 @@ def show(
 
     The alternative text is the one that the figure computed from its data unless ``alt`` replaces it. With ``results``
     the line below says how many seeds it rests on (what line and band are, unless the figure has no ``bands``) and where
-    the numbers come from. Caption and name of the figure are
-    the cell's own (``mystnb.figure.caption`` and ``.name`` in its metadata): the book wraps this output in them.
+    the numbers come from, and two links give the numbers themselves. Caption and name of the figure are the cell's own
+    (``mystnb.figure.caption`` and ``.name`` in its metadata): the book wraps this output in them.
     """
     words = alt or figure.get_label()
     if not words:
@@ -244,4 +244,5 @@ def show(
     # On a phone the image keeps a readable size and is scrolled sideways.
     size = "width:100%;min-width:34em;max-width:50em;height:auto;background:#fff"
     image = f'<img class="plot" alt="{html.escape(words)}" style="{size}" src="data:image/svg+xml;base64,{data}">'
-    return Shown(f'<div class="plot-scroll" style="overflow-x:auto">{image}</div>{line}', words)
+    files = figure_files.links(figure, results, description=words, note=below)
+    return Shown(f'<div class="plot-scroll" style="overflow-x:auto">{image}</div>{line}{files}', words)

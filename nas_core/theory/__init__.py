@@ -1,7 +1,8 @@
 """The paper's statements, executable: every identity is a function from a network and a batch to a residual, together
 with the bound that ε and the unit roundoff set on it.
 
-Evaluate once with :func:`trace`, which keeps every feature map and gradient, and hand the result to the checks:
+Evaluate once with :func:`~nas_core.theory.evaluation.trace`, which keeps every feature map and gradient, and hand the result to the
+checks:
 
     seen = theory.trace(network.double(), images, labels, sample)
     theory.node_residual(seen)        # Theorem 1

@@ -1,7 +1,7 @@
 """What Theorem 1 does not survive: the same network with other operations, and the cost that their paths pass on.
 
-Each variant is a ``run(module, x)`` for :func:`nas_core.theory.trace`: it evaluates an operation of the network, with
-its own weights, in another way. A variant whose path is homogeneous of degree 0 passes nothing on; of degree 1, all."""
+Each variant is a ``run(module, x)`` for :func:`nas_core.theory.evaluation.trace`: it evaluates an operation of the
+network, with its own weights, in another way. A variant whose path is homogeneous of degree 0 passes nothing on; of degree 1, all."""
 
 from __future__ import annotations
 

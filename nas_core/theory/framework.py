@@ -81,7 +81,8 @@ def alpha_residual(
     """Appendix B: (∂Z/∂α)·C of a framework against autograd.
 
     Both sides use the same ∂L/∂Z, so the bound is that of a softmax derivative, Z_k (|C_k| + Σ_l Z_l |C_l|)/λ, and of
-    the sums over K operations, E edges and N cells; how C itself agrees is :func:`~nas_core.theory.probe_residual`."""
+    the sums over K operations, E edges and N cells; how C itself agrees is
+    :func:`~nas_core.theory.assignment.probe_residual`."""
     formula, autograd, sizes = alpha_gradients(network, images, labels, log_alpha, relaxation, seed)
     sample = _drawn(relaxation, log_alpha, seed)
     weights = sample.z + probability(log_alpha)

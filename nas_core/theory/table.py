@@ -83,7 +83,7 @@ class Row:
 
 
 def residuals(case: Case) -> dict[str, Residual]:
-    """Every identity of :data:`IDENTITIES` on one case."""
+    """Every identity of ``IDENTITIES`` on one case."""
     seen = trace(case.network, case.images, case.labels, case.sample)
     found = {
         "cost": assignment.cost_residual(seen),
@@ -115,7 +115,7 @@ def residuals(case: Case) -> dict[str, Residual]:
 
 
 def wrong_residuals(case: Case) -> dict[str, Residual]:
-    """Every statement of :data:`WRONG` on one case where it differs from the right one, under the right one's bound."""
+    """Every statement of ``WRONG`` on one case where it differs from the right one, under the right one's bound."""
     seen = trace(case.network, case.images, case.labels, case.sample)
     own, stages = assignment.balance(seen)[-1], list(proof.stages(seen))
     right = own.loss_minus_entropy - own.bias + own.skip

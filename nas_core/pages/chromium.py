@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+PATIENCE = 180.0
+"""Seconds that one command may take; printing a long page on a busy machine takes its time."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -71,7 +73,7 @@ class Chromium:
 
         self.process = subprocess.Popen(
             [self.path, *FLAGS, f"--user-data-dir={self.profile}"],
-            preexec_fn=connect,
+            preexec_fn=connect,  # noqa: PLW1509  # no thread of ours is running yet
             close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -118,7 +120,7 @@ class Chromium:
         if session:
             command["sessionId"] = session
         os.write(self.commands, json.dumps(command).encode() + b"\0")
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while (message := self._next(end - time.monotonic())).get("id") != self.number:
             note(message, visit)
         if "error" in message:
