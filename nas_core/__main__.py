@@ -16,7 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{what}; write python -m nas_core COMMAND, one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     module, _, function = COMMANDS[given[0]].partition(":")
-    return getattr(importlib.import_module(module), function)(given[1:])
+    code: int = getattr(importlib.import_module(module), function)(given[1:])
+    return code
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import time
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -85,13 +85,14 @@ def setting(
             raise AuditError(f"the {what} is {given!r}; give one of {', '.join(allowed)}")
     own, single = SCALES[scale], level == SINGLE
     length = own.epochs[0 if single else 1] if epochs is None else epochs
+    more: dict[str, Any] = {"images": images} if images else {}
     try:
         alpha = AlphaConfig(
             learning_rate=own.alpha_rate, initial_mean=float(single), initial_std=0.01 if single else 1e-3
         )
         return SearchConfig(
             network=NetworkConfig(cell=cell or minimal(), cells=2, channels=8 if single else 16),
-            data=replace(_images_of(own), held_out=0.0 if single else 0.5, **({"images": images} if images else {})),
+            data=replace(_images_of(own), held_out=0.0 if single else 0.5, **more),
             level=level,
             alpha_data="same" if single else "held_out",
             alpha=alpha,
@@ -212,7 +213,7 @@ def audit(
     epochs: int | None = None,
     images: int | None = None,
     minutes: float | None = None,
-    each: Callable[[Callable, Iterable], Iterable] = map,
+    each: Callable[[Callable[..., Any], Iterable[Any]], Iterable[Any]] = map,
     workers: int = 1,
     say: Callable[[str], None] = lambda words: None,
 ) -> Audit:
@@ -229,7 +230,8 @@ def audit(
     kept = _checked_seeds(seeds)
     check(method, cell)
     if not is_relaxation(method):
-        tasks = {SINGLE: [_Trained(method, cell, seed, "its own") for seed in kept]}
+        train = cast(Train, method)
+        tasks: dict[str, list[Any]] = {SINGLE: [_Trained(train, cell, seed, "its own") for seed in kept]}
     else:
         settings = {level: setting(level, scale, cell, epochs, images) for level in levels}
         if not settings:
@@ -254,7 +256,12 @@ def _checked_seeds(seeds: Iterable[int]) -> list[int]:
 
 
 def _affordable(
-    method, settings: Mapping[str, SearchConfig], seeds: list[int], minutes, workers: int, say
+    method: Any,
+    settings: Mapping[str, SearchConfig],
+    seeds: list[int],
+    minutes: float | None,
+    workers: int,
+    say: Callable[[str], None],
 ) -> list[int]:
     if minutes is None:
         return seeds
@@ -282,7 +289,7 @@ class Audit:
 
     name: str
     cell: Cell
-    runs: Mapping[str, Sequence]
+    runs: Mapping[str, Sequence[Any]]
 
     def measures(self, level: str) -> Measures:
         """The measures at one level. Raises :class:`~nas_core.methods.AuditError` if it was not run."""

@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -167,7 +168,9 @@ def exact_cost(network: Supernet, images: Tensor, labels: Tensor, log_alpha: Ten
     ``log_alpha`` ``[1, E, K]`` is masked as in a search.
     """
     p = probability(log_alpha)
-    weighted, gradient, loss = 0.0, 0.0, 0.0
+    weighted: Any = 0.0
+    gradient: Any = 0.0
+    loss = 0.0
     for sample in enumerate_samples(network.config.cell):
         weight = sample_probability(sample, log_alpha)
         measured = probe(network, images, labels, sample)
@@ -209,7 +212,7 @@ def unrolled_cost(
     loss = F.cross_entropy(logits, search_batch[1])
     direct, *vectors = torch.autograd.grad(loss, [outer, *stepped.values()], allow_unused=True)
     pairs = [(g, v) for g, v in zip(gradients, vectors) if g is not None and v is not None]
-    product = sum((g * v).sum() for g, v in pairs)
+    product: Any = sum((g * v).sum() for g, v in pairs)
     (indirect,) = torch.autograd.grad(product, [inner], allow_unused=True)
     cost = torch.zeros_like(outer) if direct is None else direct
     cost = cost - learning_rate * (indirect if indirect is not None else 0)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ class DataConfig:
     held_out: float = 0.5
     augment: str = "none"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.dataset, str) or not self.dataset:
             raise DataError(
                 f"dataset is {self.dataset!r}: give {', '.join(sources.NAMES)} or the path of a folder of class "
@@ -73,7 +74,7 @@ class DataConfig:
         if self.augment not in AUGMENTATIONS:
             raise DataError(f"augment is {self.augment!r}: give one of {', '.join(AUGMENTATIONS)}.")
 
-    def _set_share(self, name, bounds, allowed):
+    def _set_share(self, name: str, bounds: str, allowed: Callable[[float], bool]) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
             raise DataError(f"{name} is {value!r}: give a number {bounds}.")
@@ -81,7 +82,7 @@ class DataConfig:
         object.__setattr__(self, name, float(value))
 
 
-def _is_sha256(value) -> bool:
+def _is_sha256(value: object) -> bool:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set(string.hexdigits.lower())
 
 
@@ -138,7 +139,8 @@ def load(name: str, *, download: bool = False) -> Dataset:
     if source is None and download and name == "cifar10":
         source = sources.download()
     arrays, sha256 = sources.read(source or locate(name))
-    return Dataset(name, sha256, *(torch.from_numpy(array) for array in arrays[:-1]), arrays.classes)
+    tensors: list[Any] = [torch.from_numpy(array) for array in arrays[:-1]]
+    return Dataset(name, sha256, *tensors, arrays.classes)  # type: ignore[call-arg]  # mypy cannot count a list
 
 
 def auto() -> str:
@@ -164,7 +166,9 @@ def stream(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def prepare(config: DataConfig, seed: int, *, device="cpu", dtype: torch.dtype = torch.float32) -> Splits:
+def prepare(
+    config: DataConfig, seed: int, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Splits:
     """Loads, draws the subset, flips labels, sets the held-out part aside, resizes, normalises and moves to the device.
 
     Subset, label noise and split have a random stream each: changing one share leaves the other draws as they were.
@@ -308,7 +312,7 @@ def batches(
     return _walk(split, order, moves, bounds)
 
 
-def _check_batches(count, batch_size, generator, shuffle, drop_last, augment) -> None:
+def _check_batches(count: int, batch_size: Any, generator: Any, shuffle: Any, drop_last: Any, augment: Any) -> None:
     if type(batch_size) is not int or batch_size < 1:
         raise DataError(f"batch_size is {batch_size!r}: give a whole number of at least 1.")
     if augment not in AUGMENTATIONS:
@@ -334,7 +338,9 @@ def _draw_moves(count: int, size: int, augment: str, generator: torch.Generator 
     return torch.cat([offsets, flips], dim=1)
 
 
-def _walk(split, order, moves, bounds) -> Iterator[tuple[Tensor, Tensor]]:
+def _walk(
+    split: Split, order: Tensor | None, moves: Any, bounds: Iterable[tuple[int, int]]
+) -> Iterator[tuple[Tensor, Tensor]]:
     for start, stop in bounds:
         if order is None:
             images, labels = split.images[start:stop], split.labels[start:stop]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class _Experiment:
         self.config, self.seed, self.splits = config, seed, splits
         first = int(torch.randint(2**62, (), generator=stream(seed, "weights")))
         self.network = Supernet(config.network, image_channels=splits.channels, classes=splits.classes, seed=first)
-        self.network.to(device=torch.device(device), memory_format=torch.channels_last)
+        cast(Any, self.network).to(device=torch.device(device), memory_format=torch.channels_last)
         self.per_pass = len(splits.train) // config.batch_size
 
     def passes(self, count: int | None, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -171,11 +172,12 @@ def run(
     seconds. Raises ``FloatingPointError`` when θ diverges and ``DataError`` when the data cannot be had."""
     keep_freed_memory()
     experiment = _Experiment(config, seed, device, prepare(config.data, seed, device=device))
-    parts, states = experiment.parts(), []
+    parts = experiment.parts()
+    states: list[Any] = []
     for state in STATES:
         if state == "trained":
             experiment.train()
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, part in parts.items():
             arrays |= {f"{name}_{what}": value for what, value in part().items()}
             if progress is not None:

@@ -9,6 +9,8 @@ Shapes: every feature map is ``[B, C, H, W]``, channels_last; a depthwise weight
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +27,7 @@ def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> 
     return torch.conv2d(x, weight, None, stride, _padding(weight, dilation), dilation, len(weight))
 
 
-def _by_autograd(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int, mask: list[bool]):
+def _by_autograd(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int, mask: list[bool]) -> Any:
     """PyTorch's gradients with respect to the input and to the weight."""
     padding = _padding(weight, dilation)
     return torch.ops.aten.convolution_backward(

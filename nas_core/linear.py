@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -145,9 +146,13 @@ class Narrowed:
         self.normal = [torch.addcmul(shift, own, factor) for own, factor, shift in zip(*split)]
         self.outputs = self.normal
         if gains:
-            self.outputs = [torch.addcmul(b, x, g) for x, g, b in zip(self.normal, gains, shifts)]
+            self.outputs = [
+                torch.addcmul(b, x, g) for x, g, b in zip(self.normal, gains, cast(Sequence[Tensor], shifts))
+            ]
 
-    def back(self, gradients: Sequence[Tensor | None], wanted: bool) -> tuple[list, list, list, Tensor | None]:
+    def back(
+        self, gradients: Sequence[Tensor | None], wanted: bool
+    ) -> tuple[list[Any], list[Any], list[Any], Tensor | None]:
         """∂L/∂ of the weights, gains and shifts, one each for every map, and of the feature map (where ``wanted``), from those
         of the outputs; a gradient of None is one of zeros."""
         at_p, gains, shifts = [], [], []
@@ -175,7 +180,7 @@ class BatchNormalization(torch.autograd.Function):
     every cost. Differentiable once."""
 
     @staticmethod
-    def forward(ctx, x_BCHW: Tensor, gain_C: Tensor, shift_C: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x_BCHW: Tensor, gain_C: Tensor, shift_C: Tensor, eps: float) -> Tensor:
         x = rows(x_BCHW)
         count = x.shape[0] * x.shape[1]
         mean = _total(x) / count
@@ -186,7 +191,7 @@ class BatchNormalization(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient_BCHW: Tensor):
+    def backward(ctx: Any, gradient_BCHW: Tensor) -> Any:
         x_BCHW, gain_C, mean, inverse = ctx.saved_tensors
         x, gradient = rows(x_BCHW), rows(gradient_BCHW)
         count = x.shape[0] * x.shape[1]

@@ -81,7 +81,7 @@ def _check_baseline(method: Any, name: str) -> None:
         )
 
 
-def call_of(name: str, function: str, call: Callable, *arguments: Any) -> Any:
+def call_of(name: str, function: str, call: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return call(*arguments)
     except Exception as error:

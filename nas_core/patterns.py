@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def intermediate(cell: Cell) -> np.ndarray:
     return np.array([cell.edge_class(edge) == "intermediate" for edge in range(len(cell.edges))])
 
 
-def fates(run) -> tuple[Growth, ...]:
+def fates(run: Any) -> tuple[Growth, ...]:
     """Drop and recovery of every edge of a run's first α, in epochs from 1 on."""
     history = growth(run.arrays["probability"][1:, 0])
     return tuple(
@@ -35,7 +36,7 @@ def fates(run) -> tuple[Growth, ...]:
     )
 
 
-def expected_shape(run, cell: Cell) -> tuple[float, float]:
+def expected_shape(run: Any, cell: Cell) -> tuple[float, float]:
     """Width and depth that as many edges as the run keeps at the end would give by chance."""
     wiring = likeliest(run.arrays["probability"][-1, 0])
     return chance_shape(sum(operation != NONE for operation in wiring), cell)
@@ -52,7 +53,7 @@ class Measures:
     """P1 to P3 in runs of one configuration. Every array has one row a run."""
 
     cell: Cell
-    runs: Sequence
+    runs: Sequence[Any]
 
     @cached_property
     def alive(self) -> np.ndarray:

@@ -9,8 +9,9 @@ means the same everywhere."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 OPERATIONS = (
     "none",
@@ -142,7 +143,9 @@ class Cell:
                 raise SpaceError(f"cannot remove the operation {name!r}; allowed are {_listed(OPERATIONS)}")
         return self._restrict(edge, lambda own: tuple(name for name in own if name not in gone))
 
-    def _restrict(self, edge, change) -> Cell:
+    def _restrict(
+        self, edge: tuple[int, int] | int | None, change: Callable[[tuple[str, ...]], tuple[str, ...]]
+    ) -> Cell:
         chosen = range(len(self.edges)) if edge is None else (self.index(edge),)
         edges = [
             replace(own, operations=change(own.operations)) if position in chosen else own
@@ -150,12 +153,12 @@ class Cell:
         ]
         return replace(self, edges=tuple(edges))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, as it stands in a result's metadata."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict) -> Cell:
+    def from_dict(cls, data: dict[str, Any]) -> Cell:
         """The cell that :meth:`to_dict` described."""
         edges = tuple(Edge(edge["source"], edge["target"], tuple(edge["operations"])) for edge in data["edges"])
         return cls(data["name"], data["inputs"], data["nodes"], edges, tuple(data["outputs"]))

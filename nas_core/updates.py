@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def update_shares(cell: Cell) -> np.ndarray:
 
     0 for *none* and for what is no candidate. Operations without weights count as the others do: theirs is the share of
     samples in which they take part."""
-    edges = sum(weight * np.array(trained(cell, kept), dtype=float) for kept, weight in _patterns(cell))
+    edges: Any = sum(weight * np.array(trained(cell, kept), dtype=float) for kept, weight in _patterns(cell))
     shares = np.zeros((len(cell.edges), len(OPERATIONS)))
     for row, share, edge in zip(shares, edges, cell.edges, strict=True):
         drawn = [index for index in edge.indices if index != NONE]
@@ -82,7 +83,8 @@ def fed_shares(cell: Cell) -> np.ndarray:
     In the others the edge's cost is exactly 0 whatever it drew: a mean over all samples is this share of the mean over
     those that tell something."""
     sources = [edge.source for edge in cell.edges]
-    return sum(
+    shares: Any = sum(
         weight * np.array([source in nodes for source in sources], dtype=float)
         for nodes, weight in ((fed(cell, kept), weight) for kept, weight in _patterns(cell))
     )
+    return cast(np.ndarray, shares)

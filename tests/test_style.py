@@ -67,13 +67,15 @@ def ran() -> nbformat.NotebookNode:
     output = nbformat.v4.new_output("stream", text="seen")
     code = nbformat.v4.new_code_cell("print('seen')", execution_count=3, outputs=[output], id="measure")
     code.metadata |= {"tags": ["hide-input"], "scrolled": True, "execution": {"iopub.status.busy": "2026-01-01"}}
-    cells = [nbformat.v4.new_markdown_cell("# Title", id="title"), code, nbformat.v4.new_code_cell("2", id="measure")]
-    return nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python", "version": "3.12.1"}})
+    cells = [nbformat.v4.new_markdown_cell("# Title", id="title"), code, nbformat.v4.new_code_cell("2", id="other")]
+    made = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python", "version": "3.12.1"}})
+    made.cells[2]["id"] = "measure"  # afterwards: nbformat would replace an id that occurs twice
+    return made
 
 
 def test_notebook_that_was_run_is_cleaned_and_keeps_its_text(tmp_path, capsys):
     path, before = tmp_path / "page.ipynb", ran()
-    path.write_text(json.dumps(before), encoding="utf-8")  # nbformat would replace the id that occurs twice
+    path.write_text(json.dumps(before), encoding="utf-8")
     dirty = path.read_text(encoding="utf-8")
     assert notebooks.main(["--check", str(path)]) == 1 and path.read_text(encoding="utf-8") == dirty
     assert notebooks.main([str(path)]) == 1 and "rewritten" in capsys.readouterr().out

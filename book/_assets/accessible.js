@@ -43,6 +43,8 @@
     for (const own of document.querySelectorAll("details > summary[aria-label], button.search-button-field[aria-label]")) {
       if (own.textContent.trim()) own.removeAttribute("aria-label");
     }
+    // A long signature is set as a list of definitions without terms: to a screen reader it is one line of code.
+    for (const own of document.querySelectorAll("dt.sig dl, dt.sig dl > dd")) own.setAttribute("role", "none");
     // The bibliography is a list by its role, and its entries are none.
     for (const entry of document.querySelectorAll("[role=list] > .citation")) entry.setAttribute("role", "listitem");
   }
