@@ -83,11 +83,15 @@ def test_player_has_no_serious_barrier(browser, player_page):
     [
         (DESKTOP, "color-contrast", '<p style="color: #999; background: #fff">pale</p>'),
         (DARK, "color-contrast", '<p style="color: #999; background: #fff">pale</p>'),
-        (PHONE, "scrollable-region-focusable", '<div style="overflow: auto"><p style="width: 999px">wide</p></div>'),
-        (DESKTOP, "label-content-name-mismatch", '<button aria-label="Other words">Words</button>'),
+        (
+            PHONE,
+            "scrollable-region-focusable",
+            '<div style="overflow: auto; height: 2em"><p style="height: 9em">tall</p></div>',
+        ),
+        (PHONE, "label-content-name-mismatch", '<button aria-label="Something else">Words</button>'),
         (DESKTOP, "aria-required-children", '<div role="list"><button>no item</button></div>'),
     ],
-    ids=["pale", "pale-in-dark", "wide", "named-otherwise", "no-item"],
+    ids=["pale", "pale-in-dark", "tall", "named-otherwise", "no-item"],
 )
 def test_a_barrier_is_seen(browser, tmp_path, view, rule, body):
     page = tmp_path / "page.html"
