@@ -237,17 +237,23 @@ def test_page_shows_no_error_and_no_folder_of_this_machine(soups, html, name):
     assert str(html) not in text and str(ROOT) not in text
 
 
-def test_second_build_runs_the_notebooks_again(tmp_path):
-    """Nothing in the page changes, only what its code reads: the number on the page must follow."""
-    book = tmp_path / "book"
+def book_of_one_page(folder: Path, code: str) -> Path:
+    """A book in `folder` whose only page runs `code`, with everything else as this book has it; its sources' folder."""
+    book = folder / "book"
     shutil.copytree(BOOK / "_extensions", book / "_extensions", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(BOOK / "_assets", book / "_assets", ignore=shutil.ignore_patterns("mathjax"))
     shutil.copy(BOOK / "references.bib", book)
-    shutil.copy(ROOT / "_config.yml", tmp_path)
+    shutil.copy(ROOT / "_config.yml", folder)
     (book / "_toc.yml").write_text("format: jb-book\nroot: index\n", encoding="utf-8")
     head = text_of(BOOK / "index.md").split("---")[1]
-    code = "```{code-cell} ipython3\nprint(open('number.txt').read())\n```"
-    (book / "index.md").write_text(f"---{head}---\n\n# Title\n\n{code}\n", encoding="utf-8")
+    page = f"---{head}---\n\n# Title\n\n```{{code-cell}} ipython3\n{code}\n```\n"
+    (book / "index.md").write_text(page, encoding="utf-8")
+    return book
+
+
+def test_second_build_runs_the_notebooks_again(tmp_path):
+    """Nothing in the page changes, only what its code reads: the number on the page must follow."""
+    book = book_of_one_page(tmp_path, "print(open('number.txt').read())")
     for number in ("number one", "number two"):
         (book / "number.txt").write_text(number, encoding="utf-8")
         result = build(tmp_path)

@@ -3,7 +3,7 @@
 import shutil
 
 from tests.conftest import ROOT, build
-from tests.test_book import BOOK, text_of
+from tests.test_book import book_of_one_page
 
 # What a chapter does first: its recorded runs are read, never computed.
 CODE = """from nas_core.pages import parameters, runs
@@ -14,15 +14,7 @@ print("runs collected:", len(found["DARTS"]) > 0)"""
 
 def test_a_changed_statement_stops_the_build_and_a_changed_comment_does_not(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "nas_core", tmp_path / "nas_core", ignore=shutil.ignore_patterns("__pycache__"))
-    book = tmp_path / "book"
-    shutil.copytree(BOOK / "_extensions", book / "_extensions", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(BOOK / "_assets", book / "_assets", ignore=shutil.ignore_patterns("mathjax"))
-    shutil.copy(BOOK / "references.bib", book)
-    shutil.copy(ROOT / "_config.yml", tmp_path)
-    (book / "_toc.yml").write_text("format: jb-book\nroot: index\n", encoding="utf-8")
-    head = text_of(BOOK / "index.md").split("---")[1]
-    page = f"---{head}---\n\n# Title\n\n```{{code-cell}} ipython3\n{CODE}\n```\n"
-    (book / "index.md").write_text(page, encoding="utf-8")
+    book_of_one_page(tmp_path, CODE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("NAS_RESULTS_ROOT", str(ROOT / "results"))
     module = tmp_path / "nas_core" / "cost.py"

@@ -18,14 +18,13 @@ from scipy import stats
 
 from nas_core.lab.variations import PHASE
 from nas_core.pages import (
-    bilevel_measures,
     cost_measures,
     edge_measures,
     estimator_pages,
-    evolution_measures,
     evolution_patterns,
     overview,
     runs,
+    stack_measures,
     style,
     summary,
     sweeps,
@@ -50,16 +49,8 @@ from nas_core.pages.evidence import (
 from nas_core.pages.parameters import SCALES, Parameters
 from nas_core.pages.tables import markdown
 
-PARTS = (
-    bilevel_measures,
-    cost_measures,
-    edge_measures,
-    variant_measures,
-    evolution_measures,
-    estimator_pages,
-    verdicts.alone_measures,
-)
-"""The modules whose recorded runs answer something here."""
+PARTS = tuple(part for part in verdicts.PARTS if part is not stack_measures)
+"""The modules whose recorded runs answer something here: the paper's last section says nothing of stacks."""
 
 
 def collect(scale: str) -> dict[str, Sequence]:
@@ -119,8 +110,8 @@ def speed(results: Results) -> Verdict:
     half = stats.norm.ppf(0.975) * math.sqrt((1 + rank**2 / 2) / (len(points) - 3))
     low, high = (math.tanh(math.atanh(rank) + side * half) for side in (-1, 1))
     every = [run for group in points.values() for run in group]
-    outcome = sign([], +1)  # a correlation over points is not a claim of the paper
-    return Verdict("P1", outcome, outcome, len(points), rank, low, high, "rank correlation", "", *where(every))
+    # A correlation over points is not a claim of the paper: it has no verdict.
+    return Verdict("P1", NOT_TESTED, NOT_TESTED, len(points), rank, low, high, "rank correlation", "", *where(every))
 
 
 def _contrast(claim_id: str, group: Sequence, values: np.ndarray, unit: str, expected: int) -> Verdict:
@@ -132,9 +123,7 @@ MEASURES: dict[str, Callable[[Results], Verdict]] = {
     **verdicts.MEASURES,
     # The mathematics of Appendix H takes its own page a quarter of a minute; here only recorded maps are read.
     **variant_measures.RECORDED,
-    "equal training": edge_measures.equal_training,
-    "shuffled labels": cost_measures.shuffled_labels,
-    "random reward": evolution_measures.random_reward,
+    **verdicts.CONTROLS,
     "own images": own_images,
     "fixing": fixing,
     "augmented": augmented,
