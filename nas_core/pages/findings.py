@@ -87,7 +87,14 @@ def pattern(own: Verdict) -> str:
     verdict = {REPRODUCED: "is reproduced", PARTLY: "is reproduced in part", NOT_REPRODUCED: "is not reproduced"}
     strength = "" if own.direction == NOT_REPRODUCED else f", {_STRENGTH[own.magnitude]}"
     number = f" {words.number} {own.estimate_words} ({_source(own)})." if own.estimate_words else ""
-    return f"**{words.name}** {verdict[own.direction]}: {said}{strength}.{number}"
+    # P1 and P2 are judged framework by framework, and their number is a mean over frameworks: the two may disagree.
+    carried = " The mean lies on the claimed side all the same: some frameworks carry it." if _carried(own) else ""
+    return f"**{words.name}** {verdict[own.direction]}: {said}{strength}.{number}{carried}"
+
+
+def _carried(own: Verdict) -> bool:
+    """Whether the number alone would say what the count over frameworks does not."""
+    return own.claim_id in ("P1", "P2") and own.direction == NOT_REPRODUCED and own.n > 1 and own.low > 0
 
 
 def grouped(given: Mapping[str, Verdict], words: Mapping[str, str]) -> str:
