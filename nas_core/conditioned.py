@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,7 @@ from torch import Tensor
 from nas_core import kernels
 from nas_core.features import Node, Stage, stages
 from nas_core.linear import BatchNormalization, Feature, Folded, Narrowed, image, products, rows
+from nas_core.operations import Norm
 from nas_core.space import NONE, OPERATIONS, SKIP
 from nas_core.supernet import NetworkConfig, Supernet
 
@@ -78,7 +80,8 @@ class Path:
 
     @property
     def sides(self) -> tuple[int, int]:
-        return tuple(self.node.x.shape[2:])
+        height, width = self.node.x.shape[2:]
+        return height, width
 
     def pooled(self) -> Tensor:
         """The output averaged over pixels, ``[B, C]`` in float64."""
@@ -126,7 +129,7 @@ class Path:
         if self.name == "max_pool_3x3":
             return rows(_max_pool_along(x, direction_BCHW))
         rectified = torch.ops.aten.threshold_backward(direction_BCHW, x, 0)
-        return rows(kernels.depthwise(rectified, stage.depthwise, stage.stride, stage.dilation))
+        return rows(kernels.depthwise(rectified, stage.kernel, stage.stride, stage.dilation))
 
     def _through_first(self, moved_BPC: Tensor) -> Tensor:
         """From the derivative of the first feature map to that of the second."""
@@ -138,7 +141,7 @@ class Path:
         flat.addmm_(x.flatten(0, 1), -(relative.unsqueeze(1) * matrix).t().to(x))
         moved = image(flat.view(*x.shape[:2], -1), *self.sides)
         moved = torch.ops.aten.threshold_backward(moved, self.inner, 0)
-        return rows(kernels.depthwise(moved, stage.depthwise, stage.stride, stage.dilation))
+        return rows(kernels.depthwise(moved, stage.kernel, stage.stride, stage.dilation))
 
 
 def _average(feature: Feature) -> Tensor:
@@ -190,9 +193,7 @@ def evaluate(paths: Sequence[Path]) -> None:
     for path in double:
         stage = path.stages[1]
         path.inner = _apply(path.features[0].x, *path.maps[0], path.sides).relu_()
-        path.features.append(
-            Feature(rows(kernels.depthwise(path.inner, stage.depthwise, stage.stride, stage.dilation)))
-        )
+        path.features.append(Feature(rows(kernels.depthwise(path.inner, stage.kernel, stage.stride, stage.dilation))))
     _fold(double, 1)
 
 
@@ -254,10 +255,10 @@ class SharedBatch:
 
     def _inputs(self, images_BCHW: Tensor) -> list[Node]:
         """The cell's input nodes."""
-        convolution, norm = self.network.stem
+        convolution, norm = self.network.stem[0], cast(Norm, self.network.stem[1])
         x = convolution(images_BCHW).contiguous(memory_format=kernels.LAST)
         x = BatchNormalization.apply(x, norm.weight, norm.bias, norm.normalization.eps)
-        narrow = [stages(module)[0] for module in self.network.cells[0].preprocess]
+        narrow = [stages(module)[0] for module in self.network.stack[0].preprocess]
         x = rows(x.relu_())
         matrices = [stage.matrix(x.shape[2]) for stage in narrow]
         narrowed = Narrowed(x, matrices, None, None, narrow[0].norm.normalization.eps)
@@ -265,7 +266,7 @@ class SharedBatch:
 
     def _path(self, node: Node, edge: int, operation: int) -> Path:
         name = OPERATIONS[operation]
-        return Path(node, name, stages(self.network.cells[0].edges[edge][name], name))
+        return Path(node, name, stages(self.network.stack[0].candidates[edge][name], name))
 
     def _part(self, node: int) -> Tensor:
         """The head's weights that see a node, ``[L, C]`` in float64; zeros if it is no output."""
@@ -298,7 +299,7 @@ class SharedBatch:
         t = like.new_zeros(len(own.first), *q.shape)
         if not entering:
             return q, t
-        node = Node(entering[0][1] if len(entering) == 1 else sum(output for _, output in entering))
+        node = Node(entering[0][1] if len(entering) == 1 else cast(Tensor, sum(output for _, output in entering)))
         paths = {position: self._path(node, own.between, k) for position, k in enumerate(operations) if k != NONE}
         evaluate(list(paths.values()))
         for position, path in paths.items():
@@ -364,7 +365,7 @@ def table(batch: SharedBatch, design: Design) -> Tensor:
     own, cell = batch.wiring, batch.cell
     total = torch.zeros(len(cell.edges), len(OPERATIONS), dtype=torch.float64)
     seen = torch.zeros_like(total)
-    spread = {e: [0.0] * len(OPERATIONS) for e in own.direct}
+    spread: dict[int, list[Tensor | float]] = {e: [0.0] * len(OPERATIONS) for e in own.direct}
     for block in batch.blocks(design):
         share = weights(block.operations, cell.edges[own.between].indices).to(block.q)
         mean = block.g.mean(1)
@@ -384,7 +385,7 @@ def table(batch: SharedBatch, design: Design) -> Tensor:
     for e in own.direct:
         for k in cell.edges[e].indices:
             if seen[e, k]:
-                total[e, k] = _dot(spread[e][k], batch.logits[e][k])
+                total[e, k] = _dot(cast(Tensor, spread[e][k]), batch.logits[e][k])
     return torch.where(seen > 0, total / seen.clamp(min=1), torch.nan)
 
 

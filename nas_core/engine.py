@@ -14,17 +14,22 @@ is to be differentiated twice, by modules. Shapes: B images, P pixels, C channel
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from nas_core import kernels
-from nas_core.features import Gradients, Node, Parameters, Stage, stages
+from nas_core.features import Batch, Gradients, Node, Parameters, Stage, affine, fold, known, stages
 from nas_core.linear import Feature, Folded, Narrowed, back, image, products, rows
 from nas_core.memory import onto
-from nas_core.space import OPERATIONS
+from nas_core.space import OPERATIONS, Cell
+
+Plan = list[list[tuple[int, float]]]
+"""For every edge the (operation, weight) pairs to evaluate."""
 
 
 @dataclass
@@ -43,33 +48,6 @@ class Term:
         return OPERATIONS[self.operation]
 
 
-@dataclass
-class Batch:
-    """Linear maps of equal shape, folded together; ``members`` are positions in the list of terms."""
-
-    members: list[int]
-    folded: Folded
-
-
-def fold(features: list[Feature], chosen: list[Stage]) -> list[Batch]:
-    """The linear maps of ``chosen`` stages, folded in groups of equal width."""
-    batches = []
-    for width in sorted({feature.x.shape[2] for feature in features}):
-        members = [m for m, feature in enumerate(features) if feature.x.shape[2] == width]
-        norms = [chosen[m].norm for m in members]
-        affine = norms[0].weight is not None
-        like = features[members[0]].x
-        folded = Folded(
-            [features[m] for m in members],
-            [chosen[m].matrix(width).to(like) for m in members],
-            [norm.weight for norm in norms] if affine else None,
-            [norm.bias for norm in norms] if affine else None,
-            norms[0].normalization.eps,
-        )
-        batches.append(Batch(members, folded))
-    return batches
-
-
 class Evaluation:
     """One cell on one batch: :meth:`forward` returns its output, :meth:`backward` the gradients and the costs.
 
@@ -77,7 +55,16 @@ class Evaluation:
     ``[B, C]``, as the last cell's is. Without ``train`` no gradient of a weight is computed; with it :attr:`trained` lists the
     weights that take part."""
 
-    def __init__(self, cell, preprocess, edges, plan, stride: int, pooled: bool, train: bool):
+    def __init__(
+        self,
+        cell: Cell,
+        preprocess: Sequence[nn.Module],
+        edges: Sequence[Mapping[str, nn.Module]],
+        plan: Plan,
+        stride: int,
+        pooled: bool,
+        train: bool,
+    ):
         self.cell, self.stride, self.pooled = cell, stride, pooled
         self.inputs = [stages(module)[0] for module in preprocess]
         self.terms: dict[int, list[Term]] = {}
@@ -88,6 +75,7 @@ class Evaluation:
                 for k, weight in plan[e]
             ]
         self.nodes: list[Node | None] = []
+        self.states: list[Node] = []
         self.scratch: Tensor | None = None
         self.first: dict[int, list[Batch]] = {}
         self.last: dict[int, list[Batch]] = {}
@@ -103,7 +91,7 @@ class Evaluation:
 
     def forward(self, states: list[Node]) -> Tensor:
         """The cell's output from its input states."""
-        self.states = states
+        self.states += states
         # The first cell sees one state twice: both maps are then one.
         same = len(states) == 2 and states[0] is states[1]
         self.entering = [
@@ -113,7 +101,7 @@ class Evaluation:
             stride = self.inputs[inputs[0]].stride
             sides = [-(-side // stride) for side in states[inputs[0]].x.shape[2:]]
             self.nodes += [Node(image(output, *sides)) for output in narrowed.outputs]
-        self.sides = [-(-side // self.stride) for side in self.nodes[0].x.shape[2:]]
+        self.sides = [-(-side // self.stride) for side in self._node(0).x.shape[2:]]
         pooled = {}
         for target in self.cell.intermediate:
             self._enter(target)
@@ -123,35 +111,42 @@ class Evaluation:
             else:
                 self.nodes.append(Node(self._sum(target)))
                 if self.pooled and target in self.cell.outputs:
-                    pooled[target] = rows(self.nodes[target].x).mean(1)
+                    pooled[target] = rows(self._node(target).x).mean(1)
         self.scratch = None
-        for node in self.nodes:
+        # The first of two states is not seen by a later cell, and by the last cell no state is.
+        for node in (*self.nodes, *(self.states if self.pooled else self.states[:1])):
             if node is not None:
                 node.forget()
         if self.pooled:
             return torch.cat([pooled[node] for node in self.cell.outputs], dim=1)
-        return torch.cat([self.nodes[node].x for node in self.cell.outputs], dim=1)
+        return torch.cat([self._node(node).x for node in self.cell.outputs], dim=1)
+
+    def _node(self, number: int) -> Node:
+        """A node whose feature map is written, and still needed."""
+        return known(self.nodes[number])
 
     def _narrowed(self, inputs: list[int]) -> Narrowed:
         """The preprocessing of input states that are one and the same."""
-        state, chosen = self.states[inputs[0]], [self.inputs[position] for position in inputs]
-        x = state.halves() if chosen[0].stride == 2 else state.rectified()
+        chosen, x = [self.inputs[position] for position in inputs], self._rectified_state(inputs)
         norms = [stage.norm for stage in chosen]
-        affine = norms[0].weight is not None
         return Narrowed(
-            rows(x),
-            [stage.matrix(x.shape[1]) for stage in chosen],
-            [norm.weight for norm in norms] if affine else None,
-            [norm.bias for norm in norms] if affine else None,
+            x,
+            [stage.matrix(x.shape[2]) for stage in chosen],
+            *affine(norms),
             norms[0].normalization.eps,
         )
+
+    def _rectified_state(self, inputs: list[int]) -> Tensor:
+        """What the preprocessing of these input states sees, as rows ``[B, P, C_in]``."""
+        state = self.states[inputs[0]]
+        return rows(state.halves() if self.inputs[inputs[0]].stride == 2 else state.rectified())
 
     def _enter(self, target: int) -> None:
         """The feature maps of every term into ``target``, up to the last linear map."""
         terms = self.terms[target]
         double = [term for term in terms if len(term.stages) == 2]
         for term in terms:
-            node = self.nodes[term.source]
+            node = self._node(term.source)
             for stage in term.stages[:1]:
                 if stage.depthwise is not None:
                     x = kernels.depthwise(node.rectified(), stage.depthwise, stage.stride, stage.dilation)
@@ -167,7 +162,7 @@ class Evaluation:
                     term = double[member]
                     inner = self._inner(term, batch.folded, m)
                     stage = term.stages[1]
-                    x = kernels.depthwise(inner, stage.depthwise, stage.stride, stage.dilation)
+                    x = kernels.depthwise(inner, stage.kernel, stage.stride, stage.dilation)
                     term.features.append(Feature(rows(x)))
         final = [term for term in terms if term.stages]
         if final:
@@ -185,7 +180,7 @@ class Evaluation:
         torch.addmm(offset, x.flatten(0, 1), matrix.t(), out=self.scratch).relu_()
         return image(self.scratch.view(*x.shape[:2], -1), *self.sides)
 
-    def _weighted(self, target: int):
+    def _weighted(self, target: int) -> Iterator[tuple[Feature, Tensor, Tensor]]:
         """Every (feature, matrix, offset) of weight other than 0 that enters the sum, z folded in."""
         final = [term for term in self.terms[target] if term.stages]
         for batch in self.last.get(target, ()):
@@ -198,17 +193,18 @@ class Evaluation:
 
     def _sum(self, target: int) -> Tensor:
         """x_j = Σ_e Σ_k Z[e,k] O_k(x_i), ``[B, C, H, W]``."""
-        like, parts = self.nodes[0].x, list(self._weighted(target))
+        like, parts = self._node(0).x, list(self._weighted(target))
         total = None
         if parts:
-            offset = sum(offset for _, _, offset in parts).to(like)
-            for feature, matrix, _ in parts:
-                flat = feature.x.flatten(0, 1)
-                total = torch.addmm(offset, flat, matrix.t()) if total is None else total.addmm_(flat, matrix.t())
-            total = image(total.view(len(like), -1, total.shape[1]), *self.sides)
+            offset = cast(Tensor, sum(offset for _, _, offset in parts)).to(like)
+            (first, matrix, _), *others = parts
+            flat = torch.addmm(offset, first.x.flatten(0, 1), matrix.t())
+            for feature, matrix, _ in others:
+                flat.addmm_(feature.x.flatten(0, 1), matrix.t())
+            total = image(flat.view(len(like), -1, flat.shape[1]), *self.sides)
         for term in self.terms[target]:
             if not term.stages and term.weight != 0:
-                x = self.nodes[term.source].x
+                x = self._node(term.source).x
                 if total is None:
                     total = x * term.weight if term.weight != 1 else x.clone()
                 else:
@@ -220,13 +216,13 @@ class Evaluation:
 
     def _pooled_sum(self, target: int) -> Tensor:
         """The average of x_j over pixels, ``[B, C]``, from the averages of what enters it."""
-        like = self.nodes[0].x
+        like = self._node(0).x
         total = like.new_zeros(len(like), like.shape[1])
         for feature, matrix, offset in self._weighted(target):
             total = total + torch.addmm(offset.to(like), feature.sums / feature.x.shape[1], matrix.t())
         for term in self.terms[target]:
             if not term.stages and term.weight != 0:
-                total = total.add(self.nodes[term.source].x.mean((2, 3)), alpha=term.weight)
+                total = total.add(self._node(term.source).x.mean((2, 3)), alpha=term.weight)
         return total
 
     # -- backward --------------------------------------------------------------------------------------------------------
@@ -234,7 +230,7 @@ class Evaluation:
     def backward(self, gradient: Tensor, wanted: list[bool]) -> tuple[list[Tensor | None], Tensor]:
         """∂L/∂ of the states (where ``wanted``) and the costs ``[E, K]``; gradients of weights are in :attr:`gradients`."""
         self.gradients: dict[nn.Parameter, Tensor] = {}
-        like = self.nodes[0].x
+        like = self._node(0).x
         # A node's gradient is worth having where a cost or a weight depends on it.
         self.needed = [bool(self.trained) or flag for flag in wanted] + [True] * self.cell.nodes
         self.collected = [None if node is None else Gradients(node) for node in self.nodes]
@@ -264,7 +260,7 @@ class Evaluation:
         if target in self.only_pooled:
             pixels = self.sides[0] * self.sides[1]
             return None if share is None else share.unsqueeze(1) / pixels
-        collected = self.collected[target]
+        collected = known(self.collected[target])
         total = collected.total()
         if share is None:
             return None if total is None else rows(total)
@@ -279,7 +275,7 @@ class Evaluation:
             total = share if total is None else total.add_(share)
         return rows(total)
 
-    def _pull(self, target: int, g_BPC: Tensor):
+    def _pull(self, target: int, g_BPC: Tensor) -> Iterator[tuple[Term, Tensor]]:
         """Yield (term, cost) of everything that entered ``target``, and send its gradient on to the sources."""
         everywhere = g_BPC.shape[1] == 1
         sums = g_BPC.sum(1).sum(0, dtype=torch.float64) * (self.sides[0] * self.sides[1] if everywhere else 1)
@@ -287,7 +283,8 @@ class Evaluation:
         for term in terms:
             if not term.stages:
                 yield term, self._skip(term, g_BPC)
-        final, inner = [term for term in terms if term.stages], []
+        final = [term for term in terms if term.stages]
+        inner: dict[int, Tensor] = {}
         for batch in self.last.get(target, ()):
             members = [final[member] for member in batch.members]
             z = onto(torch.tensor([term.weight for term in members], dtype=torch.float64), g_BPC.device)
@@ -295,24 +292,27 @@ class Evaluation:
             pull = batch.folded.pull(torch.stack(pairs), sums.expand(len(members), -1), z)
             for m, term in enumerate(members):
                 yield term, pull.cost[m]
+                # Its last use: what a feature map leaves free is where the next gradients go.
+                feature = term.features.pop()
                 if term.weight == 0 or not (self.trained or self.needed[term.source]):
                     continue
                 self._learn(term.stages[-1], pull.weight[m], pull.gain[m], pull.shift[m])
-                if self._goes_on(term):
-                    gradient = back(g_BPC, term.features[-1].x, pull, m)
-                    if len(term.stages) == 2:
-                        inner.append((term, gradient))
-                    else:
-                        self._to_source(term, gradient)
+                if not self._goes_on(term):
+                    continue
+                if len(term.stages) == 2:
+                    inner[id(term)] = back(g_BPC, feature.x, pull, m)
+                else:
+                    self._to_source(term, back(g_BPC, feature.x, pull, m))
+            del feature
         if inner:
-            self._first_stages(target, {id(term): gradient for term, gradient in inner})
+            self._first_stages(target, inner)
 
     def _goes_on(self, term: Term) -> bool:
         """Whether anything before the last linear map wants the gradient."""
         return self.needed[term.source] or any(stage.depthwise is not None for stage in term.stages)
 
     def _skip(self, term: Term, g_BPC: Tensor) -> Tensor:
-        node, gradients = self.nodes[term.source], self.collected[term.source]
+        node, gradients = self._node(term.source), known(self.collected[term.source])
         x = rows(node.x)
         product = g_BPC.squeeze(1) * x.sum(1) if g_BPC.shape[1] == 1 else (g_BPC * x).sum(1)
         if term.weight != 0 and self.needed[term.source]:
@@ -321,7 +321,8 @@ class Evaluation:
         return product.sum(dtype=torch.float64)
 
     def _first_stages(self, target: int, gradients: dict[int, Tensor]) -> None:
-        """Pull the gradients at second-stage features back through the second depthwise convolution and the first stage."""
+        """Pull the gradients at second-stage features back through the second depthwise convolution and the first stage;
+        ``gradients``, by the identity of their terms, are taken out one by one."""
         double = [term for term in self.terms[target] if len(term.stages) == 2]
         for batch in self.first[target]:
             members = [(m, double[member]) for m, member in enumerate(batch.members)]
@@ -339,22 +340,20 @@ class Evaluation:
             for m, term in members:
                 if m in entering:
                     self._learn(term.stages[0], pull.weight[m], pull.gain[m], pull.shift[m])
-                    self._to_source(term, back(entering.pop(m), term.features[0].x, pull, m))
+                    self._to_source(term, back(entering.pop(m), term.features.pop().x, pull, m))
 
     def _through_second(self, term: Term, gradient_BPC: Tensor, folded: Folded, m: int) -> Tensor:
         """From the second depthwise output to the first stage's linear map, before its ReLU; rows ``[B, P, C]``."""
         stage, inner = term.stages[1], self._inner(term, folded, m)
         gradient = image(gradient_BPC, *self.sides)
         if self.trained:
-            self._add(
-                stage.depthwise, kernels.depthwise_weight_gradient(gradient, inner, stage.depthwise, 1, stage.dilation)
-            )
-        gradient = kernels.depthwise_input_gradient(gradient, inner, stage.depthwise, 1, stage.dilation)
+            self._add(stage.kernel, kernels.depthwise_weight_gradient(gradient, inner, stage.kernel, 1, stage.dilation))
+        gradient = kernels.depthwise_input_gradient(gradient, inner, stage.kernel, 1, stage.dilation)
         return rows(torch.ops.aten.threshold_backward(gradient, inner, 0))
 
     def _to_source(self, term: Term, gradient_BPC: Tensor) -> None:
         """From a first feature map to the node that it was made of."""
-        stage, gradients, node = term.stages[0], self.collected[term.source], self.nodes[term.source]
+        stage, gradients, node = term.stages[0], known(self.collected[term.source]), self._node(term.source)
         if stage.depthwise is None:
             if stage.pointwise:
                 gradients.add_halves(gradient_BPC, *self.sides)
@@ -370,16 +369,18 @@ class Evaluation:
 
     def _preprocessing(self, inputs: list[int], narrowed: Narrowed, wanted: bool) -> Tensor | None:
         """The gradient at an input state, through its preprocessing."""
-        totals = [self.collected[position].total() for position in inputs]
+        totals = [known(self.collected[position]).total() for position in inputs]
         for position in inputs:
             self.nodes[position] = self.collected[position] = None
         if all(total is None for total in totals):
             return None
         gradients = [None if total is None else rows(total) for total in totals]
-        weights, gains, shifts, gradient = narrowed.back(gradients, wanted)
+        x = self._rectified_state(inputs) if self.trained else None
+        weights, gains, shifts, gradient = narrowed.back(gradients, x, wanted)
         for position, *learned in zip(inputs, weights, gains, shifts):
             if totals[inputs.index(position)] is not None:
                 self._learn(self.inputs[position], *learned)
+        self.states[inputs[0]].forget()
         if gradient is None:
             return None
         sides = next(total for total in totals if total is not None).shape[2:]
@@ -399,9 +400,9 @@ class Evaluation:
             height, width = weight.shape[:2]
             self._add(weight, matrix[row : row + height, column : column + width].reshape(weight.shape))
             row, column = row + height, column + width
-        if stage.norm.weight is not None:
-            self._add(stage.norm.weight, gain)
-            self._add(stage.norm.bias, shift)
+        for parameter, own in ((stage.norm.weight, gain), (stage.norm.bias, shift)):
+            if parameter is not None:
+                self._add(parameter, own)
 
     def _add(self, parameter: nn.Parameter, gradient: Tensor) -> None:
         self.gradients[parameter] = gradient.to(parameter.dtype)
@@ -418,13 +419,13 @@ class EvaluateCell(torch.autograd.Function):
     """:class:`Evaluation` as a function of the gates ``[E, K]``, the states and the weights; differentiable once."""
 
     @staticmethod
-    def forward(ctx, evaluation: Evaluation, nodes: list[Node], z_EK: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, evaluation: Evaluation, nodes: list[Node], z_EK: Tensor, *tensors: Tensor) -> Tensor:
         ctx.evaluation, ctx.states = evaluation, len(nodes)
         return evaluation.forward(nodes)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         evaluation, ctx.evaluation = ctx.evaluation, None
         if evaluation is None:
             raise RuntimeError("the cell's backward pass was asked for twice; what it needs is freed after the first")

@@ -4,16 +4,25 @@ Shapes: B images, P pixels, C channels, H × W pixels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from nas_core import kernels
-from nas_core.linear import Feature, image, rows
+from nas_core.linear import Feature, Folded, image, rows
 from nas_core.operations import FactorizedReduce, Norm
 
 Parameters = tuple[nn.Parameter, ...]
+Value = TypeVar("Value")
+
+
+def known(value: Value | None) -> Value:
+    """``value``, which the caller knows to be there."""
+    assert value is not None
+    return value
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,15 @@ class Stage:
     dilation: int = 1
 
     @property
+    def kernel(self) -> nn.Parameter:
+        """The weights of the depthwise convolution, of a stage that has one."""
+        return known(self.depthwise)
+
+    @property
     def parameters(self) -> Parameters:
         """All weights of the stage."""
-        affine = () if self.norm.weight is None else (self.norm.weight, self.norm.bias)
-        return (*(() if self.depthwise is None else (self.depthwise,)), *self.pointwise, *affine)
+        maybe = (self.depthwise, *self.pointwise, self.norm.weight, self.norm.bias)
+        return tuple(weight for weight in maybe if weight is not None)
 
     def matrix(self, channels: int) -> Tensor:
         """The linear map ``[C_out, C_in]``."""
@@ -46,16 +60,50 @@ def stages(module: nn.Module, name: str = "") -> tuple[Stage, ...]:
     if isinstance(module, nn.Identity):
         return ()
     if isinstance(module, FactorizedReduce):
-        return (Stage((module.left.weight, module.right.weight), module.norm, stride=2),)
-    if isinstance(module[0], nn.Sequential):
-        return tuple(stage for part in module for stage in stages(part))
+        left, right = (cast(nn.Parameter, half.weight) for half in (module.left, module.right))
+        return (Stage((left, right), module.norm, stride=2),)
+    parts: Sequence[Any] = tuple(module.children())
+    if isinstance(parts[0], nn.Sequential):
+        return tuple(stage for part in parts for stage in stages(part))
     if name.endswith("pool_3x3"):
-        return (Stage((), module[1], stride=module[0].stride),)
-    *_, pointwise, norm = module
-    if len(module) == 3:
+        return (Stage((), parts[1], stride=parts[0].stride),)
+    *_, pointwise, norm = parts
+    if len(parts) == 3:
         return (Stage((pointwise.weight,), norm),)
-    convolution = module[1]
+    convolution = parts[1]
     return (Stage((pointwise.weight,), norm, convolution.weight, convolution.stride[0], convolution.dilation[0]),)
+
+
+def affine(norms: Sequence[Norm]) -> tuple[list[nn.Parameter] | None, list[nn.Parameter] | None]:
+    """The gains and the shifts of normalisations that all have them, or that all have none."""
+    if norms[0].weight is None:
+        return None, None
+    return [known(norm.weight) for norm in norms], [known(norm.bias) for norm in norms]
+
+
+@dataclass
+class Batch:
+    """Linear maps of equal shape, folded together; ``members`` are positions in the list of terms."""
+
+    members: list[int]
+    folded: Folded
+
+
+def fold(features: list[Feature], chosen: list[Stage]) -> list[Batch]:
+    """The linear maps of ``chosen`` stages, folded in groups of equal width."""
+    batches = []
+    for width in sorted({feature.x.shape[2] for feature in features}):
+        members = [m for m, feature in enumerate(features) if feature.x.shape[2] == width]
+        norms = [chosen[m].norm for m in members]
+        like = features[members[0]].x
+        folded = Folded(
+            [features[m] for m in members],
+            [chosen[m].matrix(width).to(like) for m in members],
+            *affine(norms),
+            norms[0].normalization.eps,
+        )
+        batches.append(Batch(members, folded))
+    return batches
 
 
 class Node:

@@ -124,6 +124,7 @@ def back(gradient_BPC: Tensor, x_BPC: Tensor, pull: Pull, m: int) -> Tensor:
 class Narrowed:
     """Normalised linear maps of one feature map ``[B, P, C_in]`` to fewer channels; :attr:`outputs` are ``[B, P, C]`` each.
 
+    The feature map is not kept, being the widest of a cell and quickly made again: :meth:`back` asks for it.
     ``weights`` are matrices ``[C, C_in]``; ``gains`` and ``shifts`` vectors ``[C]``, or None without affine parameters."""
 
     def __init__(
@@ -134,7 +135,7 @@ class Narrowed:
         shifts: Sequence[Tensor] | None,
         eps: float,
     ):
-        self.x, self.weight, self.gains = x_BPC, torch.cat(list(weights)), gains
+        self.weight, self.gains = torch.cat(list(weights)), gains
         self.count = x_BPC.shape[0] * x_BPC.shape[1]
         p = torch.mm(x_BPC.flatten(0, 1), self.weight.t()).view(*x_BPC.shape[:2], -1)
         mean = _total(p) / self.count
@@ -151,10 +152,10 @@ class Narrowed:
             ]
 
     def back(
-        self, gradients: Sequence[Tensor | None], wanted: bool
+        self, gradients: Sequence[Tensor | None], x_BPC: Tensor | None, wanted: bool
     ) -> tuple[list[Any], list[Any], list[Any], Tensor | None]:
         """∂L/∂ of the weights, gains and shifts, one each for every map, and of the feature map (where ``wanted``), from those
-        of the outputs; a gradient of None is one of zeros."""
+        of the outputs; a gradient of None is one of zeros. Without the feature map ``x_BPC`` there are none of the weights."""
         at_p, gains, shifts = [], [], []
         for m, (gradient, normal, inverse) in enumerate(zip(gradients, self.normal, self.inverse.split(self.sizes))):
             if gradient is None:
@@ -167,10 +168,8 @@ class Narrowed:
             scale, own, constant = (part.to(normal) for part in (scale, own, constant))
             at_p.append(torch.addcmul(constant, gradient, scale).addcmul_(normal, own))
         together = at_p[0] if len(at_p) == 1 else torch.cat(at_p, dim=-1)
-        weights = products(together, self.x).split(self.sizes)
-        if not wanted:
-            return list(weights), gains, shifts, None
-        return list(weights), gains, shifts, torch.matmul(together, self.weight)
+        weights = [] if x_BPC is None else list(products(together, x_BPC).split(self.sizes))
+        return weights, gains, shifts, torch.matmul(together, self.weight) if wanted else None
 
 
 class BatchNormalization(torch.autograd.Function):

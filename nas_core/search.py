@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -36,19 +38,17 @@ class _Search:
     """The state of one run: what a checkpoint holds, and the steps that change it."""
 
     def __init__(self, config: SearchConfig, seed: int, device: str, splits: Splits):
-        if splits.held_out is None and splits.test is None:
-            raise DataError(
-                f"{config.data.dataset} has no test images and held_out is 0, so no image is left that θ never sees; "
-                f"set held_out above 0"
-            )
+        _unseen(splits, config)
         self.config, self.seed, self.splits = config, seed, splits
         first = int(torch.randint(2**62, (), generator=stream(seed, "weights")))
         self.network = Supernet(config.network, image_channels=splits.channels, classes=splits.classes, seed=first)
         self.device = torch.device(device)
-        self.network.to(device=self.device, memory_format=torch.channels_last)
+        # PyTorch's type hints lack the call with both, and in two calls some weights would get other strides.
+        cast(Any, self.network).to(device=self.device, memory_format=torch.channels_last)
         self.log_alpha = self._initial_alpha(stream(seed, "alpha")).requires_grad_()
         self.generators = {name: stream(seed, name) for name in STREAMS}
-        self.theta_step = self.alpha_step = None
+        self.theta_step: torch.optim.SGD | None = None
+        self.alpha_step: torch.optim.Adam | None = None
         if config.theta:
             t = config.theta
             self.theta_step = torch.optim.SGD(
@@ -86,7 +86,7 @@ class _Search:
         """What tells this run from every other."""
         return f"{self.config!r} seed {self.seed}"
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
         return {
             "run": self.name(),
@@ -102,7 +102,7 @@ class _Search:
             "baseline": self.baseline,
         }
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state` was taken. Raises ``ValueError`` for the state of another run."""
         if state["run"] != self.name():
             raise ValueError(
@@ -144,13 +144,16 @@ class _Search:
         statistics.update(measured.cost, per_cell(self.network, sample.active))
 
     def step_alpha(self, sample: Sample, measured: Measurement) -> None:
-        """One step of α down (∂Z/∂α)·C. α is on the CPU, so this is where a search waits for the device: once a step."""
+        """One step of α, if it is trained, down (∂Z/∂α)·C. α is on the CPU: here a search waits for the device, once."""
+        alpha, optimizer = self.config.alpha, self.alpha_step
+        if alpha is None or optimizer is None:
+            return
         self.check()
         cost = self.advantage(sample, by_group(self.network, measured.cost))
         self.log_alpha.grad = self.relaxation().alpha_gradient(self.masked_alpha(), sample, cost)
-        if self.config.alpha.clip is not None:
-            torch.nn.utils.clip_grad_norm_([self.log_alpha], self.config.alpha.clip)
-        self.alpha_step.step()
+        if alpha.clip is not None:
+            torch.nn.utils.clip_grad_norm_([self.log_alpha], alpha.clip)
+        optimizer.step()
         if not torch.isfinite(self.log_alpha).all():
             raise Diverged(
                 f"log α is no longer finite in epoch {self.epoch + 1}; lower α's learning rate, or check the data"
@@ -166,14 +169,17 @@ class _Search:
         return less
 
     def step_theta(self) -> None:
-        """One step of θ down the gradients that a probe left in the parameters."""
+        """One step of θ, if it is trained, down the gradients that a probe left in the parameters."""
+        theta, optimizer = self.config.theta, self.theta_step
+        if theta is None or optimizer is None:
+            return
         parameters = list(self.network.parameters())
-        if self.config.theta.idle == "moving":
+        if theta.idle == "moving":
             for parameter in parameters:
                 parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        torch.nn.utils.clip_grad_norm_(parameters, self.config.theta.clip)
-        self.theta_step.step()
-        self.theta_step.zero_grad(set_to_none=True)
+        torch.nn.utils.clip_grad_norm_(parameters, theta.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     def watch(self, measured: Measurement, step: int) -> None:
         """Remember a step's loss for :meth:`check`: to look at it now would wait for the device."""
@@ -192,13 +198,15 @@ class _Search:
 
     # -- one epoch -------------------------------------------------------------------------------------------------------
 
-    def alpha_measurement(self, batch, theta_batch) -> tuple[Sample, Measurement]:
+    def alpha_measurement(
+        self, batch: tuple[Tensor, Tensor], theta_batch: tuple[Tensor, Tensor]
+    ) -> tuple[Sample, Measurement]:
         """The sample and cost that α learns from on a batch of its own."""
         sample = self.draw()
-        if not self.config.second_order:
+        if not self.config.second_order or self.theta_step is None:
             return sample, probe(self.network, *batch, sample)
         group = self.theta_step.param_groups[0]
-        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.network.named_parameters()}
         momentum = {
             names[parameter]: group["momentum"] * state["momentum_buffer"]
             for parameter, state in self.theta_step.state.items()
@@ -214,16 +222,17 @@ class _Search:
         """One pass over θ's images, with α's steps in the order that ``level`` says."""
         config, cost = self.config, self._statistics()
         moves_alpha = config.alpha is not None
-        own_batch = moves_alpha and config.alpha_data != "same"
-        alpha_split = self.splits.held_out if config.alpha_data == "held_out" else self.splits.train
-        alpha_batches = self.endless(alpha_split, "alpha_order") if own_batch else None
-        if config.theta:
+        own = {"same": None, "train": self.splits.train, "held_out": self.splits.held_out}[config.alpha_data]
+        alpha_batches = self.endless(own, "alpha_order") if moves_alpha and own is not None else None
+        own_batch = alpha_batches is not None
+        if config.theta and self.theta_step:
             self.theta_step.param_groups[0]["lr"] = _cosine(config.theta, self.epoch, config.epochs)
         seen, (lost, right) = 0, torch.zeros(2, dtype=torch.float64, device=self.device)
         for step, batch in enumerate(self.batches(self.splits.train, "train_order")):
             pending = None
             if moves_alpha and (own_batch or config.level == "bi"):
-                sample, measured = self.alpha_measurement(next(alpha_batches) if own_batch else batch, batch)
+                alpha_batch = batch if alpha_batches is None else next(alpha_batches)
+                sample, measured = self.alpha_measurement(alpha_batch, batch)
                 self.watch(measured, step)
                 self.observe(cost, sample, measured)
                 if config.level == "bi":
@@ -259,7 +268,7 @@ class _Search:
 
     # -- what is recorded ------------------------------------------------------------------------------------------------
 
-    def record(self, **values) -> None:
+    def record(self, **values: Tensor | float) -> None:
         for name, value in values.items():
             self.records.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float64, device="cpu"))
 
@@ -268,7 +277,7 @@ class _Search:
 
     def evaluate(self) -> None:
         """L, H, accuracy and cost at this θ and α, on images of θ's set and on images it never sees (Fig 10b)."""
-        rows = [self.evaluate_split(split) for split in (self.splits.train, self.splits.held_out or self.splits.test)]
+        rows = [self.evaluate_split(split) for split in (self.splits.train, _unseen(self.splits, self.config))]
         self.record(evaluated=self.epoch, **{name: torch.stack([row[name] for row in rows]) for name in rows[0]})
 
     def evaluate_split(self, split: Split) -> dict[str, Tensor]:
@@ -308,6 +317,17 @@ class _Search:
         return arrays
 
 
+def _unseen(splits: Splits, config: SearchConfig) -> Split:
+    """Images that θ never sees: the held-out ones, else the test images. Raises ``DataError`` where there are none."""
+    unseen = splits.held_out or splits.test
+    if unseen is None:
+        raise DataError(
+            f"{config.data.dataset} has no test images and held_out is 0, so no image is left that θ never sees; "
+            f"set held_out above 0"
+        )
+    return unseen
+
+
 def _cosine(theta: ThetaConfig, epoch: int, epochs: int) -> float:
     """The learning rate of an epoch."""
     share = 0.5 * (1 + np.cos(np.pi * epoch / epochs))
@@ -324,7 +344,7 @@ def _plain_batches(split: Split, batch_size: int, limit: int | None) -> Iterator
         yield split.images[start : start + size], split.labels[start : start + size]
 
 
-def _save(path: Path, state: dict) -> None:
+def _save(path: Path, state: dict[str, Any]) -> None:
     """Replace a checkpoint in one step, so that a kill at any moment leaves the old one or the new one."""
     temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
     try:
@@ -357,7 +377,7 @@ def run(
         return _run(config, seed, device, checkpoint, progress)
 
 
-def _full_precision():
+def _full_precision() -> AbstractContextManager[None]:
     """cuDNN without TF32: a cost is a near-cancellation, and ten bits of mantissa would not survive it."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
@@ -400,16 +420,15 @@ def estimate(config: SearchConfig, *, device: str = "cpu", steps: int = 3) -> fl
 
 def _estimate(config: SearchConfig, device: str, steps: int) -> float:
     splits = prepare(config.data, 0, device=device)
-    second = splits.held_out or splits.test
+    second = _unseen(splits, config)
     search = _Search(config, 0, device, splits)
     few = config.batch_size * steps
-    search.splits = replace(splits, train=_first(splits.train, few), held_out=_first(second, few))
+    few_train, few_second = _first(splits.train, few), _first(second, few)
+    search.splits = replace(splits, train=few_train, held_out=few_second)
     train = _timed(search.train_epoch) if config.epochs else 0.0
     statistics = _timed(search.statistics_epoch) if config.statistics_epochs else 0.0
-    evaluation = _timed(search.evaluate) / sum(
-        _measured(config, split) for split in (search.splits.train, search.splits.held_out)
-    )
-    share = len(splits.train) / len(search.splits.train)
+    evaluation = _timed(search.evaluate) / sum(_measured(config, split) for split in (few_train, few_second))
+    share = len(splits.train) / len(few_train)
     evaluations = 1 + -(-config.epochs // config.evaluation_every)
     images = sum(_measured(config, split) for split in (splits.train, second))
     return share * (config.epochs * train + config.statistics_epochs * statistics) + evaluations * images * evaluation

@@ -60,6 +60,11 @@ class Source:
     layout: str
     folder: Path | None = None
 
+    @property
+    def directory(self) -> Path:
+        """The folder of a dataset that lies in one."""
+        return self.folder  # type: ignore[return-value]  # only digits, which scikit-learn brings, have none
+
 
 class _Entry(NamedTuple):
     encoded: bytes | None
@@ -164,11 +169,11 @@ def _first_of_parquet(path: Path) -> bytes | None:
         if not {"img.bytes", "label"} <= names:
             return None
         batch = next(file.iter_batches(batch_size=1, columns=["img.bytes"]), None)
-        return _bytes_of(batch.to_pylist()[0]) if batch else None
+        return _bytes_of(batch.to_pylist()[0]["img"]) if batch else None
 
 
-def _bytes_of(row: dict) -> bytes | None:
-    return (row["img"] or {}).get("bytes")
+def _bytes_of(image: dict[str, bytes | None] | None) -> bytes | None:
+    return (image or {}).get("bytes")
 
 
 @contextlib.contextmanager
@@ -215,7 +220,7 @@ def _digits(source: Source) -> Arrays:
 
 
 def _torchvision(source: Source) -> Arrays:
-    parts = [[_unpickle(source.folder / name) for name in names] for names in TORCHVISION_BATCHES]
+    parts = [[_unpickle(source.directory / name) for name in names] for names in TORCHVISION_BATCHES]
     images = [np.concatenate([batch[0] for batch in part]) for part in parts]
     labels = [np.concatenate([batch[1] for batch in part]) for part in parts]
     return Arrays(images[0], labels[0], images[1], labels[1], CIFAR10_CLASSES)
@@ -251,7 +256,7 @@ def _unpickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parquet(source: Source) -> Arrays:
-    parts = [_parquet_entries(paths) for paths in _parquet_files(source.folder)]
+    parts = [_parquet_entries(paths) for paths in _parquet_files(source.directory)]
     return _assemble(source, parts, CIFAR10_CLASSES)
 
 
@@ -260,12 +265,12 @@ def _parquet_entries(paths: Sequence[Path]) -> Iterator[_Entry]:
         with _open_parquet(path) as file:
             rows = file.read(columns=["img.bytes", "label"]).to_pylist()
         for number, row in enumerate(rows):
-            yield _Entry(_bytes_of(row), row["label"], f"Image {number} of {path}")
+            yield _Entry(_bytes_of(row["img"]), row["label"], f"Image {number} of {path}")
 
 
 def _folder(source: Source) -> Arrays:
     """Classes are the sorted names of the subfolders. Without train/, every sixth file of a class is a test image."""
-    folder = source.folder
+    folder = source.directory
     has_train = (folder / "train").is_dir()
     classes = _class_names(folder / "train" if has_train else folder)
     if len(classes) < 2:
@@ -307,9 +312,9 @@ def _assemble(source: Source, parts: Sequence[Iterable[_Entry]], classes: tuple[
         lengths.append(len(pixels))
     if not lengths[0]:
         raise DataError(f"{source.folder} has no training images: copy the dataset again.")
-    images, labels = _stack(pixels, source), np.array(labels, dtype=np.int64)
+    images, targets = _stack(pixels, source), np.array(labels, dtype=np.int64)
     train = lengths[0]
-    return Arrays(images[:train], labels[:train], images[train:], labels[train:], classes)
+    return Arrays(images[:train], targets[:train], images[train:], targets[train:], classes)
 
 
 def _check(entry: _Entry, magic: bytes, classes: int) -> None:
@@ -324,7 +329,7 @@ def _check(entry: _Entry, magic: bytes, classes: int) -> None:
 def _pixels(entry: _Entry) -> np.ndarray:
     """uint8 ``[H, W]`` for a grey image, ``[H, W, 3]`` for any other."""
     try:
-        with Image.open(io.BytesIO(entry.encoded)) as image:
+        with Image.open(io.BytesIO(entry.encoded or b"")) as image:
             return np.asarray(image if image.mode == "L" else image.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise almost anything on broken bytes
         raise DataError(f"{entry.where} is not a readable image: copy it again or remove it.") from error
@@ -388,7 +393,7 @@ def read(source: Source) -> tuple[Arrays, str]:
     """
     if source.layout == "digits":
         return _decoded(source)
-    slot = hashlib.sha256(str(source.folder.resolve()).encode()).hexdigest()[:12]
+    slot = hashlib.sha256(str(source.directory.resolve()).encode()).hexdigest()[:12]
     path, key = cache_folder() / f"{Path(source.name).name}-{slot}.npz", _key(source)
     found = _read_cache(path, key)
     if found is None:
@@ -413,17 +418,17 @@ def _key(source: Source) -> str:
     lines = [f"{CACHE_FORMAT} {source.name} {source.layout}"]
     for path in sorted(_files(source)):
         status = path.stat()
-        lines.append(f"{path.relative_to(source.folder)} {status.st_size} {status.st_mtime_ns}")
+        lines.append(f"{path.relative_to(source.directory)} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _files(source: Source) -> Iterator[Path]:
     if source.layout == "torchvision":
         names = [name for part in TORCHVISION_BATCHES for name in part]
-        return (source.folder / name for name in names if (source.folder / name).is_file())
+        return (source.directory / name for name in names if (source.directory / name).is_file())
     if source.layout == "parquet":
-        return (path for part in _parquet_files(source.folder) for path in part)
-    return (path for folder in _two_levels(source.folder) for path in _images_in(folder))
+        return (path for part in _parquet_files(source.directory) for path in part)
+    return (path for folder in _two_levels(source.directory) for path in _images_in(folder))
 
 
 def _read_cache(path: Path, key: str) -> tuple[Arrays, str] | None:
@@ -431,8 +436,9 @@ def _read_cache(path: Path, key: str) -> tuple[Arrays, str] | None:
         with np.load(path, allow_pickle=False) as archive:  # the zip format checks a CRC of every array as it is read
             if str(archive["key"]) != key:
                 return None
-            arrays = [archive[name] for name in Arrays._fields[:-1]]
-            return Arrays(*arrays, tuple(archive["classes"].tolist())), str(archive["sha256"])
+            images, labels, test_images, test_labels = (archive[name] for name in Arrays._fields[:-1])
+            classes = tuple(archive["classes"].tolist())
+            return Arrays(images, labels, test_images, test_labels, classes), str(archive["sha256"])
     except Exception:  # whatever is wrong with a cache, the cure is to decode again
         return None
 

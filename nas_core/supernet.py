@@ -6,17 +6,20 @@ the probe."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from nas_core.engine import EvaluateCell, Evaluation, Node
+from nas_core.engine import EvaluateCell, Evaluation, Plan
+from nas_core.features import Node
 from nas_core.linear import BatchNormalization
 from nas_core.memory import onto
 from nas_core.operations import FactorizedReduce, Norm, Normalization, build, stack
 from nas_core.relaxation import Sample
-from nas_core.space import NONE, OPERATIONS, Cell, minimal
+from nas_core.space import NONE, OPERATIONS, Cell, Edge, minimal
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class _Mix(torch.autograd.Function):
     output of weight 0 takes no part in the sum or its gradient, only in the cost."""
 
     @staticmethod
-    def forward(ctx, z_EK, places, weights, *outputs):
+    def forward(
+        ctx: Any, z_EK: Tensor, places: tuple[tuple[int, int], ...], weights: tuple[float, ...], *outputs: Tensor
+    ) -> Tensor:
         total = None
         for weight, output in zip(weights, outputs):
             if weight == 0:
@@ -89,14 +94,14 @@ class _Mix(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         z_EK, *outputs = ctx.saved_tensors
         cost_EK = None
         if ctx.needs_input_grad[0]:
             costs = torch.stack([_image_dot(gradient, output) for output in outputs])
             rows, columns = zip(*ctx.places)
             cost_EK = torch.zeros_like(z_EK).index_put((torch.tensor(rows), torch.tensor(columns)), costs)
-        passed = []
+        passed: list[Tensor | None] = []
         for position, (place, weight) in enumerate(zip(ctx.places, ctx.weights)):
             if weight == 0 or not ctx.needs_input_grad[3 + position]:
                 passed.append(None)
@@ -111,7 +116,7 @@ class _Mix(torch.autograd.Function):
 class _Operations(nn.ModuleDict):
     """The candidates of one edge; *none* has no module."""
 
-    def __init__(self, edge, channels: int, stride: int, config: NetworkConfig):
+    def __init__(self, edge: Edge, channels: int, stride: int, config: NetworkConfig):
         super().__init__(
             {
                 name: build(name, channels, stride, config.normalization, config.order)
@@ -140,14 +145,19 @@ class _Cell(nn.Module):
             for edge in self.cell.edges
         )
 
-    def forward(self, states: list[Tensor], z_EK: Tensor, sample_EK: list[list[tuple[int, float]]]) -> Tensor:
+    @property
+    def candidates(self) -> Sequence[Mapping[str, nn.Module]]:
+        """The modules of every edge by the names of their operations."""
+        return cast(Sequence[Mapping[str, nn.Module]], self.edges)
+
+    def forward(self, states: list[Tensor], z_EK: Tensor, sample_EK: Plan) -> Tensor:
         nodes = [module(state) for module, state in zip(self.preprocess, states)]
         for target in self.cell.intermediate:
             places, weights, outputs = [], [], []
             for index in self.cell.incoming(target):
                 source = nodes[self.cell.edges[index].source]
                 for operation, weight in sample_EK[index]:
-                    module = self.edges[index][OPERATIONS[operation]]
+                    module = self.candidates[index][OPERATIONS[operation]]
                     # What has no weight passes nothing on: its graph would be built for nothing.
                     with torch.set_grad_enabled(torch.is_grad_enabled() and weight != 0):
                         outputs.append(module(source))
@@ -194,7 +204,12 @@ class Supernet(nn.Module):
             states.append((channels * len(cell.outputs), halvings + int(reduces)))
         self.head = nn.Linear(states[-1][0], classes, bias=config.head_bias)
 
-    def plan(self, sample: Sample) -> list[list[list[tuple[int, float]]]]:
+    @property
+    def stack(self) -> Sequence[_Cell]:
+        """The cells, from the stem on."""
+        return cast(Sequence[_Cell], self.cells)
+
+    def plan(self, sample: Sample) -> list[Plan]:
         """``[group][edge]`` → the ``(operation, weight)`` pairs to evaluate, as plain numbers on the host.
 
         Raises ``ValueError`` where the sample activates an operation that its edge lacks.
@@ -244,22 +259,22 @@ class Supernet(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and train):
             stem = self.stem(images_BCHW)
         states = [stem, stem]
-        for position, cell in enumerate(self.cells):
+        for position, cell in enumerate(self.stack):
             inputs = states[-self.config.cell.inputs :]
             states = [states[-1], cell(inputs, gates[position], plan[self.config.group(position)])]
         return self.head(states[-1].mean(dim=(2, 3)))
 
-    def _evaluate(self, images_BCHW: Tensor, gates_NEK: Tensor, plan, train: bool) -> Tensor:
+    def _evaluate(self, images_BCHW: Tensor, gates_NEK: Tensor, plan: list[Plan], train: bool) -> Tensor:
         """The logits, by the engine."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and train):
-            convolution, norm = self.stem
+            convolution, norm = self.stem[0], cast(Norm, self.stem[1])
             x = convolution(images_BCHW).contiguous(memory_format=torch.channels_last)
             stem = BatchNormalization.apply(x, norm.weight, norm.bias, norm.normalization.eps)
         node = Node(stem.detach())
         states, nodes = [stem, stem], [node, node]
-        for position, cell in enumerate(self.cells):
+        for position, cell in enumerate(self.stack):
             row, last = plan[self.config.group(position)], position == len(self.cells) - 1
-            evaluation = Evaluation(cell.cell, cell.preprocess, cell.edges, row, cell.stride, last, train)
+            evaluation = Evaluation(cell.cell, tuple(cell.preprocess), cell.candidates, row, cell.stride, last, train)
             count = cell.cell.inputs
             output = EvaluateCell.apply(
                 evaluation, nodes[-count:], gates_NEK[position], *states[-count:], *evaluation.trained

@@ -215,12 +215,12 @@ def test_narrowed_maps_equal_batch_normalisation_and_its_gradients(affine):
         assert torch.allclose(own, other, atol=1e-12)
     total = sum((h * g).sum() for h, g in zip(outputs, gradients))
     expected = torch.autograd.grad(total, leaves if affine else leaves[:3])
-    own_weights, own_gains, own_shifts, own_x = narrowed.back(gradients, True)
+    own_weights, own_gains, own_shifts, own_x = narrowed.back(gradients, x, True)
     for a, b in zip((own_x, *own_weights, *own_gains, *own_shifts), expected):
         assert torch.allclose(a, b, atol=1e-11)
     # Half of the gradients missing is the same as zeros.
-    some = narrowed.back((gradient, None), True)
-    assert torch.allclose(some[3], narrowed.back((gradient, torch.zeros_like(gradient)), True)[3])
+    some = narrowed.back((gradient, None), x, True)
+    assert torch.allclose(some[3], narrowed.back((gradient, torch.zeros_like(gradient)), x, True)[3])
 
 
 def test_a_large_mean_costs_no_digits_of_the_variance():

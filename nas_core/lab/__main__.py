@@ -207,7 +207,9 @@ def _as_json(results: Sequence[Result]) -> str:
 def _nested(array: np.ndarray) -> Any:
     if array.dtype.kind != "f":
         return array.tolist()
-    return np.where(np.isfinite(array), array.astype(object), None).tolist()
+    plain = array.astype(object)
+    plain[~np.isfinite(array)] = None
+    return plain.tolist()
 
 
 def _as_csv(results: Sequence[Result]) -> str:

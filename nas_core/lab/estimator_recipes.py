@@ -42,7 +42,7 @@ def cost_estimators(scale: str) -> EstimatorConfig:
     return _SCALES[scale]
 
 
-cost_estimators.experiment = "estimators"
+cost_estimators.experiment = "estimators"  # type: ignore[attr-defined]  # mypy knows no attributes of a function
 
 RECIPES: dict[str, Callable[[str], EstimatorConfig]] = {"cost_estimators": cost_estimators}
 """Every recipe by name. A recipe names its experiment in its attribute ``experiment``; without one it is a search."""

@@ -67,7 +67,7 @@ def configure(
             config = dataclasses.replace(config, data=RECIPES[recipe]("tiny").data)
         if epochs is not None:
             config = dataclasses.replace(config, epochs=epochs)
-        data = {"images": images, "label_noise": label_noise}
+        data: dict[str, Any] = {"images": images, "label_noise": label_noise}
         if given := {name: value for name, value in data.items() if value is not None}:
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
         return config

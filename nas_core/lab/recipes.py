@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 
 from nas_core.config import AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.data import DataConfig
+from nas_core.estimation import EstimatorConfig
 from nas_core.lab import estimator_recipes, variations
-from nas_core.lab.ablations import ABLATIONS
+from nas_core.lab.ablations import ABLATIONS, Ablation
 from nas_core.operations import Normalization
 from nas_core.relaxation import Darts, Dsnas, Proxyless, RandomReward, Relaxation, Snas, Uniform
 from nas_core.space import Cell, darts, minimal
@@ -186,6 +187,7 @@ def corrected_proxylessnas(scale: str) -> SearchConfig:
 def corrected_dsnas_no_decay(scale: str) -> SearchConfig:
     """B3: the paper's gradient, and no weight decay on α."""
     config = corrected_dsnas(scale)
+    assert config.alpha is not None  # a search trains α
     return replace(config, alpha=replace(config.alpha, weight_decay=0.0))
 
 
@@ -306,23 +308,19 @@ def _made() -> dict[str, Callable[[str], SearchConfig]]:
     for name, own in ABLATIONS.items():
         idle = "moving" if name.startswith("reference") else "frozen"
         words = f"Fig {own.figure}: {own.words}" if own.figure else f"A control of Section 5.3: {own.words}"
-        made[name] = recipe(
-            name,
-            words,
-            lambda scale, own=own, idle=idle: _statistics(
-                scale, True, idle, NetworkConfig(cell=own.cell), own.relaxation
-            ),
-        )
+
+        def ablation(scale: str, own: Ablation = own, idle: str = idle) -> SearchConfig:
+            return _statistics(scale, True, idle, NetworkConfig(cell=own.cell), own.relaxation)
+
+        made[name] = recipe(name, words, ablation)
     for variant, (words, network) in VARIANTS.items():
         for trained, when in ((False, "initial"), (True, "trained")):
             name = f"reference_{variant}_{when}"
-            made[name] = recipe(
-                name,
-                f"{words}, {'after' if trained else 'before'} training",
-                lambda scale, trained=trained, network=network: _statistics(
-                    scale, trained, "moving" if trained else "frozen", network
-                ),
-            )
+
+            def variation(scale: str, trained: bool = trained, network: NetworkConfig = network) -> SearchConfig:
+                return _statistics(scale, trained, "moving" if trained else "frozen", network)
+
+            made[name] = recipe(name, f"{words}, {'after' if trained else 'before'} training", variation)
     return made
 
 
@@ -349,10 +347,11 @@ def corrected_alone_deep(scale: str) -> SearchConfig:
 def corrected_bilevel_decay(scale: str) -> SearchConfig:
     """B2: bi-level search whose θ is regularised by thirty times the weight decay."""
     config = reference_darts_bilevel(scale)
+    assert config.theta is not None  # a search trains θ
     return replace(config, theta=replace(config.theta, weight_decay=30 * config.theta.weight_decay))
 
 
-RECIPES: dict[str, Callable[[str], SearchConfig]] = (
+RECIPES: dict[str, Callable[[str], SearchConfig] | Callable[[str], EstimatorConfig]] = (
     {
         recipe.__name__: recipe
         for recipe in (

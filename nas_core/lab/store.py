@@ -217,7 +217,7 @@ class Store:
     def missing(self, jobs: list[Job]) -> MissingResult:
         """The error for jobs of which none is FRESH: what lacks, why, and the commands that compute it."""
         stale = [job for job in jobs if self.state(job) is State.STALE]
-        commands = {}
+        commands: dict[Path, list[Job]] = {}
         for job in jobs:
             commands.setdefault(self.folder(job), []).append(job)
         how = "\n".join(
@@ -235,7 +235,7 @@ class Store:
     def seeds(self, experiment: str, config: Any) -> dict[int, State]:
         """The seeds with a file for this configuration, and the state of each."""
         files = self._folder_files(Job(experiment, config, 0))
-        numbers = sorted({int(_FILE.fullmatch(path.name)["seed"]) for path in files})
+        numbers = sorted({int(name["seed"]) for path in files if (name := _FILE.fullmatch(path.name))})
         return {seed: self.state(Job(experiment, config, seed)) for seed in numbers}
 
     def datasets(self, experiment: str) -> list[tuple[str, str | None]]:
@@ -276,7 +276,8 @@ class Store:
 
     def _files(self, job: Job) -> list[Path]:
         """The files of a job by whatever code."""
-        return [path for path in self._folder_files(job) if int(_FILE.fullmatch(path.name)["seed"]) == job.seed]
+        named = ((path, _FILE.fullmatch(path.name)) for path in self._folder_files(job))
+        return [path for path, name in named if name and int(name["seed"]) == job.seed]
 
     def _accepted_path(self, job: Job) -> Path | None:
         paths = (self.path(job, code) for code in self._accepted(job.experiment))
@@ -429,8 +430,9 @@ def _packed(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> bytes:
             raise LabError(f"The array {name!r} cannot be recorded: give a plain name and a numpy array of numbers.")
     text = json.dumps(meta, sort_keys=True, allow_nan=False).encode()
     buffer = io.BytesIO()
-    ordered = {name: arrays[name] for name in sorted(arrays)}
-    np.savez_compressed(buffer, **ordered, **{META: np.frombuffer(text, np.uint8)})
+    content: dict[str, Any] = {name: arrays[name] for name in sorted(arrays)}
+    content[META] = np.frombuffer(text, np.uint8)
+    np.savez_compressed(buffer, **content)
     return buffer.getvalue()
 
 
@@ -456,6 +458,8 @@ def _check_place(path: Path, meta: dict[str, Any]) -> None:
     if lacking := sorted(_META_KEYS - set(meta)):
         raise ValueError(f"its {META} lacks {', '.join(lacking)}")
     name = _FILE.fullmatch(path.name)
+    if name is None:
+        raise ValueError("its name is not s<seed>-<code>.npz")
     place = (path.parts[-3], path.parts[-2], int(name["seed"]), name["code"])
     if place != (meta["experiment"], meta["ident"], meta["seed"], meta["code"]):
         raise ValueError("it is the result of another run under this one's name")

@@ -8,7 +8,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def obtain(
         if engine is not None:  # its workers may have another working directory
             store = dataclasses.replace(store, root=store.root.absolute())
         seconds = _estimates(absent, store, device, engine)
-        count = workers if engine is None else min(workers or math.inf, _cluster.workers(engine))
+        there = None if engine is None else _cluster.workers(engine)
+        count = workers if there is None else min(workers or there, there)
         jobs, absent = _plan(jobs, absent, seconds, store, count, minutes, progress)
         _compute(absent, seconds, store, workers, progress, device, mode == "refresh", engine)
     return [store.read(job) for job in jobs]
@@ -110,7 +111,7 @@ def _check(jobs: Sequence[Job], workers: int | None, minutes: float | None, devi
 
 def _absent(jobs: Sequence[Job], store: Store, everything: bool) -> list[Job]:
     """The jobs to compute, each key once. Raises ResultError if a damaged file stands where a result should."""
-    absent = {}
+    absent: dict[str, Job] = {}
     for job in jobs:
         state = store.state(job)
         if state is State.BROKEN:
@@ -134,7 +135,7 @@ def _plan(
     if minutes is not None and _wall(kept, seconds, store, workers) > 60 * minutes:
         kept_jobs, kept = _cut(jobs, absent, seconds, store, workers, 60 * minutes)
     count = _worker_count(kept, workers)
-    if len(kept_jobs) < len(jobs):
+    if minutes is not None and len(kept_jobs) < len(jobs):
         wanted = duration(_wall(absent, seconds, store, workers))
         progress(
             f"All {number(len(absent), 'run')} would take about {wanted}, more than the {duration(60 * minutes)} "
@@ -213,6 +214,10 @@ class _Failure:
     trace: str
 
 
+_Task = tuple[Store, Job, str, str, bool]  # ..., code, device, force
+_Outcomes = Generator[tuple[str, _Failure | None], None, None]
+
+
 def _compute(
     jobs: Sequence[Job],
     seconds: dict[str, float],
@@ -254,13 +259,13 @@ def _summary(failures: Sequence[_Failure], count: int) -> RunError:
     return error
 
 
-def _here(tasks: Sequence[tuple], report: Report, progress: Say) -> Iterator[tuple[str, _Failure | None]]:
-    for store, job, *rest in tasks:
+def _here(tasks: Sequence[_Task], report: Report, progress: Say) -> _Outcomes:
+    for store, job, code, device, force in tasks:
         beat = functools.partial(report.seen, store.key(job))
-        yield _attempt(store, job, *rest, beat=beat, progress=progress)
+        yield _attempt(store, job, code, device, force, beat=beat, progress=progress)
 
 
-def _in_processes(tasks: Sequence[tuple], workers: int, report: Report) -> Iterator[tuple[str, _Failure | None]]:
+def _in_processes(tasks: Sequence[_Task], workers: int, report: Report) -> _Outcomes:
     from joblib import Parallel, delayed
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -279,9 +284,7 @@ def _in_processes(tasks: Sequence[tuple], workers: int, report: Report) -> Itera
             get_reusable_executor().shutdown(wait=True)
 
 
-def _on_cluster(
-    engine: _cluster.Engine, tasks: Sequence[tuple], workers: int | None, report: Report
-) -> Iterator[tuple[str, _Failure | None]]:
+def _on_cluster(engine: _cluster.Engine, tasks: Sequence[_Task], workers: int | None, report: Report) -> _Outcomes:
     written = {store.key(job): store.path(job, code) for store, job, code, *_ in tasks}
     folder = next(iter(_heartbeats(tasks).values())).parent
     with watching(_heartbeats(tasks), report), _cluster.attended(folder) as sweep:
@@ -293,16 +296,18 @@ def _on_cluster(
     _cluster.wait_until_shown(written.values())
 
 
-def _attempt_away(sweep: Path, store: Store, job: Job, code: str, *rest: Any) -> tuple[str, _Failure | None]:
+def _attempt_away(
+    sweep: Path, store: Store, job: Job, code: str, device: str, force: bool
+) -> tuple[str, _Failure | None]:
     """`_attempt` on another machine, as long as `sweep` is attended."""
     try:
         _cluster.check_attended(sweep)
     except LabError as error:
         return store.key(job), _Failure(f"{job.name}, stopped: {error}", traceback.format_exc())
-    return _attempt(store, job, code, *rest, beat=_cluster.AttendedBeat(_heartbeat(store, job, code), sweep))
+    return _attempt(store, job, code, device, force, beat=_cluster.AttendedBeat(_heartbeat(store, job, code), sweep))
 
 
-def _heartbeats(tasks: Sequence[tuple]) -> dict[str, Path]:
+def _heartbeats(tasks: Sequence[_Task]) -> dict[str, Path]:
     return {store.key(job): _heartbeat(store, job, code) for store, job, code, *_ in tasks}
 
 

@@ -32,6 +32,7 @@ class Variation:
     def apply(self, base: SearchConfig) -> SearchConfig:
         """The search ``base`` with this variation."""
         network, alpha, theta = base.network, base.alpha, base.theta
+        assert alpha is not None and theta is not None  # both are trained in the searches that this module varies
         return replace(
             base,
             relaxation=self.relaxation or base.relaxation,
@@ -93,7 +94,7 @@ def recipes(
     single: Callable[[str], SearchConfig], bilevel: Callable[[str], SearchConfig]
 ) -> dict[str, Callable[[str], SearchConfig]]:
     """One recipe for every variation, around the ``single``-level or the ``bilevel`` search."""
-    made = {}
+    made: dict[str, Callable[[str], SearchConfig]] = {}
     for name, variation in (PHASE | UNIVERSAL).items():
 
         def recipe(scale: str, variation: Variation = variation) -> SearchConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ POINT = 0.01
 """A difference in accuracy of at least one percentage point counts as one that matters."""
 
 
-def accuracy(runs: list) -> np.ndarray:
+def accuracy(runs: Sequence) -> np.ndarray:
     """``[s, 2]``: accuracy after training on training images and on images that were never trained on."""
     return summary.stack(runs, "accuracy")[:, -1]
 

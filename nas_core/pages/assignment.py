@@ -310,7 +310,7 @@ def lines_table(values: Sequence[float], words: Sequence[str]) -> str:
 def printed_table(traces: Sequence[theory.Trace]) -> str:
     """∂L/∂X of a normalisation by Eq 17, with the factor X̂ and as printed: the largest deviation from autograd, relative
     to the largest entry."""
-    apart = {"with X̂ and 1/BD": [], "as printed": []}
+    apart: dict[str, list[float]] = {"with X̂ and 1/BD": [], "as printed": []}
     for seen in traces:
         for stage in theory.stages(seen):
             a = stage.a.clone().requires_grad_()

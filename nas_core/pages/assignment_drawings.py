@@ -6,6 +6,7 @@ Pass what a function returns to :func:`nas_core.pages.style.show`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ from nas_core.space import Cell
 STRANDS = ("#332288", "#cc3311", "#117733", "#aa3377", "#bb8800")
 """One colour an output edge: cost and gradient wear the colour of the output edge that they entered the cell by."""
 _GAP = 0.075
+_HEAD = "-|>,head_length=5,head_width=2.2"
 
 # ------------------------------------------------------------------------------------------------- cost assignment drawn
 
@@ -113,7 +115,7 @@ def _visible(path: np.ndarray) -> np.ndarray:
 
 
 def _back(axes: Axes, path: np.ndarray, colour: str) -> None:
-    look = {"arrowstyle": "-|>,head_length=5,head_width=2.2", "mutation_scale": 1, "capstyle": "butt"}
+    look: dict[str, Any] = {"arrowstyle": _HEAD, "mutation_scale": 1, "capstyle": "butt"}
     axes.add_patch(FancyArrowPatch(path=Path(_visible(path)[::-1]), color=colour, linewidth=1.5, zorder=3, **look))
 
 
@@ -141,7 +143,7 @@ def two_cells(seen: theory.Trace) -> Figure:
     _link(axes, end, start)
     exit_, loss = np.add((width, 0.0), shifts[1]), np.add((width + 0.9, 0.0), shifts[1])
     _link(axes, tuple(loss), tuple(exit_))
-    axes.text(*loss, " L − H", va="center", fontsize=style.FONT)
+    axes.text(loss[0], loss[1], " L − H", va="center", fontsize=style.FONT)
     axes.set_xlim(-0.35, float(loss[0]) + 0.75)
     for shift, cost, name in zip(shifts, costs, ("second-last cell", "last cell"), strict=True):
         total = (f"{cost.sum():+.4f}" if abs(cost.sum()) > 5e-5 else f"{cost.sum():+.0e}").replace("-", "−")
@@ -158,7 +160,7 @@ def two_cells(seen: theory.Trace) -> Figure:
 
 
 def _link(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    look = {"arrowstyle": "-|>,head_length=5,head_width=2.2", "mutation_scale": 1, "linestyle": ":"}
+    look: dict[str, Any] = {"arrowstyle": _HEAD, "mutation_scale": 1, "linestyle": ":"}
     axes.add_patch(FancyArrowPatch(start, end, color="#555555", shrinkA=13, shrinkB=13, linewidth=1.4, **look))
 
 
@@ -219,7 +221,8 @@ def _chain(boxes: Sequence[str], between: Sequence[str], degrees: Sequence[str])
     """Boxes in a row with arrows between them; names of tensors above the arrows, degrees of homogeneity below."""
     figure = style.new_figure(1.45)
     axes = figure.subplots()
-    look = {"arrowstyle": "-|>,head_length=5,head_width=2.4", "mutation_scale": 1, "color": "#333333", "linewidth": 1.2}
+    head = "-|>,head_length=5,head_width=2.4"
+    look: dict[str, Any] = {"arrowstyle": head, "mutation_scale": 1, "color": "#333333", "linewidth": 1.2}
     step, width = 2.1, 1.15
     for place, (word, degree) in enumerate(zip(boxes, degrees, strict=True)):
         x = step * place

@@ -160,7 +160,7 @@ def gap_and_wiring(results: Results) -> Verdict:
     """B2: the same bi-level search with and without label noise, paired by seed: noise opens the generalisation gap,
     raises the held-out cost, and drops edges. Magnitude: without noise (nearly) all edges stay, with it at most half of
     them do."""
-    quiet, noisy = paired(results, *(min(NOISE, key=NOISE.get), max(NOISE, key=NOISE.get)))
+    quiet, noisy = paired(results, *(min(NOISE, key=NOISE.__getitem__), max(NOISE, key=NOISE.__getitem__)))
     edges = summary.survivors(quiet).shape[-1]
     kept = {name: summary.survivors(runs)[:, -1].sum(axis=-1) for name, runs in (("quiet", quiet), ("noisy", noisy))}
     cost = [summary.edge_cost(runs, "held_out")[1][:, -1].sum(axis=-1) for runs in (quiet, noisy)]

@@ -80,7 +80,7 @@ class Chromium:
         )
         for descriptor in (commands, answers, *high):
             os.close(descriptor)
-        self.messages = queue.Queue()
+        self.messages: queue.Queue[dict | None] = queue.Queue()
         self.number = 0
         threading.Thread(target=self._read, daemon=True).start()
         return self

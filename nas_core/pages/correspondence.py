@@ -208,11 +208,11 @@ def _tree(source: str) -> ast.AST:
 
 def _imports(sources: Iterator[str]) -> dict[str, str]:
     """``{name in the notebook: what it is within nas_core}``."""
-    found = {}
+    found: dict[str, str] = {}
     for source in sources:
         for node in ast.walk(_tree(source)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nas_core":
-                base = node.module.removeprefix("nas_core").lstrip(".")
+            if isinstance(node, ast.ImportFrom) and (module := node.module or "").split(".")[0] == "nas_core":
+                base = module.removeprefix("nas_core").lstrip(".")
                 found |= {own.asname or own.name: f"{base}.{own.name}".lstrip(".") for own in node.names}
     return found
 

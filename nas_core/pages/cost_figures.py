@@ -443,7 +443,7 @@ def beside(
     """Runs here and those recorded at the paper's scale, by title, for the labels that are recorded there; empty if none is
     or if the runs here are those."""
     titles = {measures.INITIAL: "before training", measures.TRAINED: "after training"}
-    panels = {}
+    panels: dict[str, list] = {}
     for label in labels:
         if at_paper.get(label) and results[label][0].meta["scale"] != "paper":
             panels |= {

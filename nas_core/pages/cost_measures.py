@@ -99,7 +99,8 @@ def recorded(scale: str, labels: Sequence[str] = (INITIAL, TRAINED)) -> dict[str
     """The recorded runs of a scale, by label, whatever seeds and data there are; computes nothing, and leaves out a label
     without any.
     """
-    store, found = Store(), {}
+    store = Store()
+    found: dict[str, list[Result]] = {}
     for label in labels:
         for name, sha256 in store.datasets(recorded_runs.EXPERIMENT):
             config = with_dataset(EVERY_RECIPE[RECIPES[label]](scale), name, sha256)
@@ -169,8 +170,8 @@ def columns(values: np.ndarray) -> np.ndarray:
 def signs(values: np.ndarray) -> Signs:
     """The signs of entries ``[s, E, K]``."""
     each = columns(values)
-    shown = [sum(sign(entry, expected) == REPRODUCED for entry in each.T) for expected in (+1, -1)]
-    return Signs(each.shape[1], *shown, int((np.nanmean(each, axis=0) > 0).sum()))
+    up, down = (sum(sign(entry, expected) == REPRODUCED for entry in each.T) for expected in (+1, -1))
+    return Signs(each.shape[1], up, down, int((np.nanmean(each, axis=0) > 0).sum()))
 
 
 @dataclass(frozen=True)

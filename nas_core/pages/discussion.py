@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ from scipy import stats
 
 from nas_core.lab.variations import PHASE
 from nas_core.pages import (
+    alone_measures,
     cost_measures,
     edge_measures,
     estimator_pages,
@@ -145,7 +147,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "random reward": (evolution_patterns.CORRECTED, evolution_patterns.RANDOM),
     "B3": (evolution_patterns.CORRECTED,),
     "B5": (estimator_pages.ESTIMATORS,),
-    "B6": tuple(verdicts.alone_measures.RECIPES),
+    "B6": tuple(alone_measures.RECIPES),
     "N-affine": tuple(
         variant_measures.label(title, when)
         for title in (variant_measures.BASE, variant_measures.LAYER, variant_measures.INSTANCE_AFFINE)
@@ -330,7 +332,8 @@ def forest(found: Mapping[str, Sequence[Reading]]) -> Figure:
     axes = figure.subplots()
     axes.axvspan(0, 1.12, color="#0072b2", alpha=0.06, linewidth=0, zorder=0)
     style.zero_line(axes, vertical=True)
-    labels, used = [], {}
+    labels: list[str] = []
+    used: dict[str, None] = {}
     for row, (name, reading) in enumerate(rows):
         labels.append(name if reading is None else reading.answer.short)
         if reading is not None:
@@ -356,7 +359,7 @@ def forest(found: Mapping[str, Sequence[Reading]]) -> Figure:
 
 
 def _draw(axes: Axes, row: int, reading: Reading) -> None:
-    right = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": style.SMALL - 1}
+    right: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": style.SMALL - 1}
     if reading.outcome == UNTESTED:
         axes.text(1.02, row, "too few runs", color="#777777", **right)
         return

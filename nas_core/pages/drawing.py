@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +21,7 @@ RADIUS = 0.17
 _BENDS = (0.0, 0.08, -0.08, 0.14, -0.14, 0.2, -0.2, 0.27, -0.27, 0.35, -0.35)
 _OUTPUT_COLOUR = "#b5b5b5"
 # Before training all operations are equally likely: such an edge is there, but has no operation to be coloured by.
-_LOOKS = {
+_LOOKS: dict[str, dict[str, Any]] = {
     "none": {"color": "#8c8c8c", "linewidth": 1.0, "linestyle": ":", "zorder": 2},
     "tie": {"color": "#555555", "linewidth": 1.6, "linestyle": "-", "zorder": 2},
 }
@@ -144,16 +146,16 @@ def draw_cell(axes: Axes, cell: Cell, probability: np.ndarray | None, *, labels:
     for edge, path in enumerate(paths):
         _arrow(axes, path, **_edge_style(cell, edge, probability))
     if labels:
-        for edge, place in enumerate(label_places(paths, list(places.values()))):
+        for edge, (x, y) in enumerate(label_places(paths, list(places.values()))):
             sign = style.EDGE_SIGNS[cell.edge_class(edge)]
             box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-            axes.text(*place, f"{sign} {edge}", ha="center", va="center", fontsize=style.SMALL, bbox=box, zorder=4)
+            axes.text(x, y, f"{sign} {edge}", ha="center", va="center", fontsize=style.SMALL, bbox=box, zorder=4)
     for node, place in places.items():
         kind = "output" if node == output else "input" if node < cell.inputs else "intermediate"
         axes.add_patch(
             Circle(place, RADIUS, facecolor=style.NODE_COLOURS[kind], edgecolor="#333333", linewidth=0.9, zorder=5)
         )
-        axes.text(*place, str(node), ha="center", va="center", fontsize=style.SMALL, zorder=6)
+        axes.text(place[0], place[1], str(node), ha="center", va="center", fontsize=style.SMALL, zorder=6)
     axes.set_xlim(-0.3, places[output][0] + 0.3)
     low, high = _extent([*ways.values(), np.array(list(places.values()))])
     axes.set_ylim(low - 0.25, high + 0.25)
@@ -201,7 +203,7 @@ def routes(cell: Cell, places: dict[int, tuple[float, float]]) -> dict[tuple[int
         others = [place for node, place in places.items() if node not in (source, target)]
         ways = [_curve(places[source], places[target], bend) for bend in _BENDS]
         found[source, target] = max(
-            zip(_BENDS, ways, strict=True), key=lambda way: _merit(*way, others, list(found.values()))
+            zip(_BENDS, ways, strict=True), key=lambda way: _merit(way[0], way[1], others, list(found.values()))
         )[1]
     return found
 
@@ -229,7 +231,7 @@ def label_places(paths: Sequence[np.ndarray], nodes: Sequence[tuple[float, float
     placed: list[np.ndarray] = []
     for edge, path in enumerate(paths):
         others = [other for index, other in enumerate(paths) if index != edge]
-        placed.append(max(path[12:-12], key=lambda point, others=others: _room(point, nodes, others, placed)))
+        placed.append(max(path[12:-12], key=functools.partial(_room, nodes=nodes, curves=others, labels=placed)))
     return placed
 
 
@@ -251,7 +253,7 @@ def legend(cell: Cell, shown: Sequence[np.ndarray | None]) -> list[Line2D]:
             for kind in kinds
         ]  # fmt: skip
     else:
-        used = {choice(row) for probability in shown for row in probability}
+        used = {choice(row) for probability in shown if probability is not None for row in probability}
         handles = [Line2D([], [], label=_LOOK_WORDS[name], **_LOOKS[name]) for name in _LOOKS if name in used]
         handles += style.operation_handles([name for name in OPERATIONS if name in used - set(_LOOKS)])
     return [*handles, Line2D([], [], color=_OUTPUT_COLOUR, linewidth=1.2, label="output edge (concatenated)")]

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
 from nas_core.lab.ablations import BETWEEN, DIRECT, FIRST
 from nas_core.pages import assignment_drawings as assignment
@@ -76,8 +77,8 @@ def two_cells() -> Figure:
     ]
     stop = Line2D([], [], color="#222222", marker="|", markersize=9, linestyle="", label="absorbed (Thm 1)")
     figure.legend(handles=[*handles, stop], loc="outside lower center", ncols=3, frameon=False)
-    words = [f"The {cell.name} cell. {_spoken(cell)}" for cell in (simplified(), modified())]
-    figure.set_label(f"Gradient (left) and cost (right) from the output back. {' '.join(words)}")
+    told = [f"The {cell.name} cell. {_spoken(cell)}" for cell in (simplified(), modified())]
+    figure.set_label(f"Gradient (left) and cost (right) from the output back. {' '.join(told)}")
     return figure
 
 
@@ -197,7 +198,7 @@ def together(results: Mapping[str, Sequence]) -> Figure:
 def _draw_differences(axes: Axes, groups: Mapping[str, Sequence]) -> None:
     """One line a setting."""
     greys = np.linspace(0.0, 0.6, len(groups))
-    lines = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+    lines: tuple[LineStyleType, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
     for (label, runs), shade, line in zip(groups.items(), greys, lines * len(groups), strict=False):
         epochs, values = measures.difference_curve(runs)
         style.curve(axes, epochs, values, Pen((0.48, 0.19 + 0.5 * shade, shade), line, label=label, width=1.3))
@@ -257,7 +258,8 @@ def factors(results: Mapping[str, Sequence]) -> Figure:
         x = np.arange(len(_LEVELS)) + shift
         colour = "#222222" if kept == "kept" else "#aa3377"
         axes.plot(x, mean, color=colour, linestyle=line, marker=marker, label=f"output edge (1,3) {kept}")
-        axes.vlines(x, np.nan_to_num(low, nan=mean), np.nan_to_num(high, nan=mean), color=colour, linewidth=1.3)
+        low, high = (np.where(np.isnan(bound), mean, bound) for bound in (low, high))
+        axes.vlines(x, low, high, color=colour, linewidth=1.3)
         spoken.append(f"with (1,3) {kept}: {', '.join(map(_said, mean))}")
     style.zero_line(axes)
     axes.set_xticks(range(len(_LEVELS)), [f"(0,1) {own}" for own in _LEVELS])
@@ -325,7 +327,7 @@ def _name_points(axes: Axes, points: Mapping[str, tuple[float, np.ndarray]]) -> 
     room = (high - low) * 1.15 * style.SMALL / 72 / (axes.get_window_extent().height / axes.figure.dpi)
     for is_left, x, side in ((True, -3.5, "right"), (False, 1.0, "left")):
         means = {label: summary.interval(v)[0] for label, (lead, v) in points.items() if (lead < -1) == is_left}
-        labels = sorted((label for label in means if np.isfinite(means[label])), key=means.get)
+        labels = sorted((label for label in means if np.isfinite(means[label])), key=means.__getitem__)
         for label, y in zip(labels, style.spread([means[label] for label in labels], room), strict=True):
             axes.annotate(
                 label, (points[label][0], means[label]), xytext=(x, y), ha=side, va="center",

@@ -391,7 +391,7 @@ def predictions(results: Results) -> list[Prediction]:
         ("sharing", "over settings: slope on log₂ of updates of the way", slope("path_lead", *simplified), -1),
         ("sharing", "the same with the modified cells", slope("path_lead", *SETTINGS), -1),
     ]
-    return [Prediction(*own) for own in said if own[2] is not None]
+    return [Prediction(cause, words, values, sign) for cause, words, values, sign in said if values is not None]
 
 
 MEASURES = {"R2": costlier, "R2-ctrl": reversed_order, "B7": equal_training}

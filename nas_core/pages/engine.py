@@ -33,6 +33,7 @@ def differences() -> list[list[str]]:
         gates = network.gates(sample).requires_grad_()
         loss = F.cross_entropy(network(images, sample, gates, twice=True), labels)
         loss.backward()
+        assert gates.grad is not None  # the gates are leaves of this loss
         pairs = [(a, b) for a, b in zip(own, _taken(network)) if a is not None and b is not None]
         apart = (
             measured.loss - loss.detach(),

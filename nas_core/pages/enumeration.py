@@ -139,8 +139,8 @@ def prices(case: Small, table: Landscape) -> Prices:
                 all(row[other] == NONE for other in behind),
             ))  # fmt: skip
     edges, costs, differences, divergences, directly = zip(*entries, strict=True)
-    numbers = (np.array([float(value) for value in column]) for column in (costs, differences, divergences))
-    return Prices(np.array(edges), *numbers, np.array(directly))
+    numbers = [np.array([float(value) for value in column]) for column in (costs, differences, divergences)]
+    return Prices(np.array(edges), numbers[0], numbers[1], numbers[2], np.array(directly))
 
 
 @dataclass(frozen=True)

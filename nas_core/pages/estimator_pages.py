@@ -163,7 +163,8 @@ def verification(architectures: int = 150, cell: Cell | None = None, seed: int =
         z = torch.zeros(1, *np.array(config.cell.mask()).shape, dtype=torch.float64)
         z[0, range(len(choice)), choice] = 1
         own = probe(network, images, labels, Sample(z, z > 0)).cost[0, range(len(choice)), choice]
-        difference = max(difference, float((own - costs[(slice(None), *place)]).abs().max()))
+        index: tuple[slice | int, ...] = (slice(None), *place)
+        difference = max(difference, float((own - costs[index]).abs().max()))
         largest = max(largest, float(own.abs().max()))
     return Check(difference, largest, architectures, architectures * len(config.cell.edges))
 

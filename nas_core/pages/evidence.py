@@ -40,6 +40,8 @@ FEWEST_SEEDS = 5
 ±1 at random, a quarter agree. Of five it is one in sixteen."""
 
 Results = Mapping[str, Sequence]
+Values = Sequence[float] | np.ndarray
+"""A quantity ``[s]``, once a seed."""
 
 
 class CannotTell(Exception):
@@ -63,7 +65,7 @@ def paired(results: Results, *labels: str) -> list[list]:
     return [[runs[seed] for seed in common] for runs in by_seed]
 
 
-def sign(values: Sequence[float], expected: int) -> str:
+def sign(values: Values, expected: int) -> str:
     """The outcome of the test described at the top of this module."""
     if np.isfinite(values).sum() < FEWEST_SEEDS:
         return NOT_TESTED
@@ -89,7 +91,7 @@ def grade(direction: str, full: bool, half: bool) -> str:
 
 
 def verdict(
-    claim_id: str, runs: Sequence, values: Sequence[float], unit: str, direction: str, magnitude: str, sentence: str,
+    claim_id: str, runs: Sequence, values: Values, unit: str, direction: str, magnitude: str, sentence: str,
     back: Callable = float,
 ) -> Verdict:  # fmt: skip
     """The verdict whose number is the mean of ``values``, one a seed, taken ``back`` from the scale of the test."""
@@ -128,7 +130,7 @@ def lowest_of(curves: np.ndarray) -> np.ndarray:
     return np.array([own[np.nanargmin(other)] for own, other in zip(curves, others, strict=True)])
 
 
-def with_interval(values: np.ndarray, back: Callable = float) -> str:
+def with_interval(values: Values, back: Callable = float) -> str:
     """Mean and interval in words; ``back`` takes them from the scale of the test to that of the reader."""
     mean, low, high = map(back, summary.interval(values))
     bounds = f" [{number(low)}, {number(high)}]" if np.isfinite(low) else ""

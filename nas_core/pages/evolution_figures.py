@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from nas_core.derive import RULES
 from nas_core.pages import style, summary
@@ -30,13 +33,14 @@ def alive_map(results: Sequence | Mapping[str, Sequence]) -> Figure:
     edges = max(len(summary.cell_of(runs[0]).edges) for runs in groups.values())
     figure = style.new_figure(rows * (0.17 * edges + 0.9) + 0.4)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    spoken, image = [], None
+    spoken: list[str] = []
+    images: list[AxesImage] = []
     for place, (axes, (title, runs)) in enumerate(zip(grid, groups.items(), strict=False)):
         cell, share = summary.cell_of(runs[0]), alive(runs).mean(axis=0)
         last = share.shape[0] - 1
         extent = (-0.5, last + 0.5, len(cell.edges) - 0.5, -0.5)
-        image = axes.imshow(
-            share.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest", extent=extent
+        images.append(
+            axes.imshow(share.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest", extent=extent)
         )
         names = [f"{style.EDGE_SIGNS[cell.edge_class(edge)]} e{edge}" for edge in range(len(cell.edges))]
         axes.set_yticks(range(len(cell.edges)), names)
@@ -49,7 +53,7 @@ def alive_map(results: Sequence | Mapping[str, Sequence]) -> Figure:
         )
     for axes in grid[len(groups) :]:
         axes.set_axis_off()
-    figure.colorbar(image, ax=grid.tolist(), label="share of seeds, edge alive", pad=0.015, aspect=25)
+    figure.colorbar(images[-1], ax=grid.tolist(), label="share of seeds, edge alive", pad=0.015, aspect=25)
     figure.set_label(
         f"In which share of the seeds each edge is alive, over epochs; ◆ is intermediate. {' '.join(spoken)}"
     )
@@ -116,11 +120,11 @@ def recovery_against_crossing(results: Mapping[str, Sequence]) -> Figure:
     if not own:
         style.say_empty(axes, "no edge was dropped")
     handles = [
-        style.Line2D([], [], linestyle="", marker="o", color=_LABEL_COLOURS[index % len(_LABEL_COLOURS)], label=label)
+        Line2D([], [], linestyle="", marker="o", color=_LABEL_COLOURS[index % len(_LABEL_COLOURS)], label=label)
         for index, label in enumerate(labels)
     ]
     handles += [
-        style.Line2D([], [], linestyle="", marker=marker, color="#777777", label=f"{kind} edge")
+        Line2D([], [], linestyle="", marker=marker, color="#777777", label=f"{kind} edge")
         for kind, marker in style.EDGE_MARKERS.items()
     ]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
@@ -134,7 +138,8 @@ def recovery_against_crossing(results: Mapping[str, Sequence]) -> Figure:
 
 
 def _shares(fate: Fate) -> tuple[float, float]:
-    return tuple(value / fate.epochs if np.isfinite(value) else 1.13 for value in (fate.crossed, fate.back))
+    crossed, back = (value / fate.epochs if np.isfinite(value) else 1.13 for value in (fate.crossed, fate.back))
+    return crossed, back
 
 
 @style.styled
@@ -154,7 +159,7 @@ def lag_and_life(results: Mapping[str, Sequence]) -> Figure:
         style.zero_line(axes)
         style.zero_line(axes, vertical=True)
         axes.margins(x=0.15)
-        axes.xaxis.set_major_locator(style.MaxNLocator(nbins=3))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
         style.tidy(axes, title=_title(title, runs))
         spoken.append(
             f"{title or 'runs'}: extra cost {cost.mean():+.3g}, longer life {lived.mean():+.2f} of the epochs."
@@ -176,7 +181,7 @@ def under_every_rule(runs: Sequence, most: int = 5) -> Figure:
     shown, cell = list(runs)[:most], summary.cell_of(runs[0])
     figure = style.new_figure(0.19 * len(cell.edges) + 1.9)
     row = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    kept = {}
+    kept: dict[str, list[int]] = {}
     for axes, run in zip(row, shown, strict=True):
         wirings = [rule(run.arrays["probability"][-1, 0], cell) for rule in RULES.values()]
         colours = [[_TILES[wiring[edge]] for wiring in wirings] for edge in range(len(cell.edges))]

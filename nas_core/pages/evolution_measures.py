@@ -49,15 +49,13 @@ from nas_core.pages.evolution_patterns import (
     by_class,
     charged,
     crossing,
-    fates,
     growth_of,
-    intermediate,
     overall,
     present,
     rule_wirings,
     width_of,
 )
-from nas_core.patterns import FEW
+from nas_core.patterns import FEW, fates, intermediate
 from nas_core.space import NONE
 
 __all__ = ["MEASURES", "RECIPES", "Fate", "chosen_and_chance", "edge_fates", "lag"]
@@ -200,7 +198,8 @@ def lag(runs: Sequence) -> tuple[np.ndarray, np.ndarray]:
             differences.append((dearer, lived[:, outer].mean(axis=1) - lived[:, inner].mean(axis=1)))
     if not differences:
         raise CannotTell(f"No node of the {cell.name} cell has edges of both classes, so there is nothing to compare.")
-    return tuple(np.stack(values, axis=1) for values in zip(*differences, strict=True))
+    dearer_sn, longer_sn = (np.stack(values, axis=1) for values in zip(*differences, strict=True))
+    return dearer_sn, longer_sn
 
 
 def cost_and_width(results: Results) -> Verdict:
@@ -287,7 +286,8 @@ def rules(results: Results) -> Verdict:
     """B4: one α, five rules. Direction: P2 holds whichever rule derives the cell. Magnitude: how few edges there are
     on which the rules disagree. The number is that share."""
     groups = present(results)
-    outcomes, values = {name: [] for name in RULES}, {}
+    outcomes: dict[str, list[str]] = {name: [] for name in RULES}
+    values: dict[str, np.ndarray] = {}
     for label, runs in groups.items():
         cell = summary.cell_of(runs[0])
         kept = {name: (rule_wirings(runs, rule) != NONE).astype(float) for name, rule in RULES.items()}

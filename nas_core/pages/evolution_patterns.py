@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -100,7 +101,8 @@ def by_class(cell: Cell, values_sE: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     middle = intermediate(cell)
     if middle.all() or not middle.any():
         raise CannotTell(f"The {cell.name} cell has edges of one class only, so there is nothing to compare.")
-    return tuple(np.array([mean_of(row) for row in values_sE[:, part]]) for part in (middle, ~middle))
+    inner, outer = (np.array([mean_of(row) for row in values_sE[:, part]]) for part in (middle, ~middle))
+    return inner, outer
 
 
 def recovered(runs: Sequence) -> np.ndarray:
@@ -113,7 +115,7 @@ def recovered(runs: Sequence) -> np.ndarray:
 def charged(runs: Sequence) -> np.ndarray:
     """``[s, R - 1, E]``: the cost per edge that α was charged in each epoch, over all cells that share it."""
     cells = summary.stack(runs, "step_cost_mean").shape[2]
-    return sum(summary.edge_cost(runs, "search", cell)[1] for cell in range(cells))
+    return cast(np.ndarray, sum(summary.edge_cost(runs, "search", cell)[1] for cell in range(cells)))
 
 
 def crossing(cost: np.ndarray) -> float:

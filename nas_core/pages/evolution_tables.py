@@ -19,7 +19,6 @@ from nas_core.pages.evolution_patterns import (
     FRAMEWORKS,
     alive,
     by_class,
-    fates,
     growth_of,
     recovered,
     rule_wirings,
@@ -28,7 +27,7 @@ from nas_core.pages.evolution_patterns import (
     width_of,
 )
 from nas_core.pages.tables import markdown
-from nas_core.patterns import expected_shape
+from nas_core.patterns import expected_shape, fates
 from nas_core.space import NONE
 
 MISSING = "not recorded"
@@ -67,6 +66,7 @@ def growth_table(results: Results) -> str:
     for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
         counts = alive(runs).sum(axis=-1)
         own = [[fate for fate in fates(run) if fate.dropped is not None] for run in runs]
+        gone = [[fate.dropped for fate in run if fate.dropped is not None] for run in own]
         back = [[fate.recovered for fate in run if fate.recovered is not None] for run in own]
         rows.append(
             [
@@ -76,7 +76,7 @@ def growth_table(results: Results) -> str:
                 with_interval(lowest_of(counts)),
                 with_interval(when_lowest(runs)),
                 with_interval(counts[:, -1]),
-                _dated([[fate.dropped for fate in run] for run in own]),
+                _dated(gone),
                 _dated(back),
             ]
         )
@@ -89,13 +89,13 @@ def counts_of(runs: Sequence) -> int:
     return len(summary.cell_of(runs[0]).edges)
 
 
-def _dated(rows: Sequence[Sequence[float]]) -> str:
+def _dated(rows: Sequence[Sequence[float]] | np.ndarray) -> str:
     """The mean over runs of each run's mean epoch; a dash where nothing happened in any."""
     means = _means(rows)
     return with_interval(means) if np.isfinite(means).any() else "–"
 
 
-def _means(rows: Sequence[Sequence[float]]) -> np.ndarray:
+def _means(rows: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
     return np.array([np.mean(row) if len(row) else np.nan for row in rows], dtype=float)
 
 

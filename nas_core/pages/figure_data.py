@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.collections import Collection, LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import same_color, to_rgb
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.typing import ColorType
 
 DIGITS = 8
 """Significant digits of a number; more would be noise of the last bits."""
@@ -74,7 +76,8 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 def read(figure: Figure) -> Table:
     """What a figure shows; a table without rows if nothing of it is a number (a drawing, say)."""
-    panels, rows = [], []
+    panels: list[Panel] = []
+    rows: list[Row] = []
     for axes in figure.axes:
         if not axes.axison or hasattr(axes, "_colorbar"):
             continue
@@ -118,7 +121,7 @@ def _in_data(artist, axes: Axes) -> bool:
 def _lines(axes: Axes, panel: int) -> list[Row]:
     """Curves with their bands, points without a line, and intervals drawn as line segments."""
     children = axes.get_children()
-    lines = [own for own in children if isinstance(own, Line2D) and _in_data(own, axes) and len(own.get_xdata())]
+    lines = [own for own in children if isinstance(own, Line2D) and _in_data(own, axes) and np.size(own.get_xdata())]
     bands = {}
     alone = []
     for place, own in enumerate(children):
@@ -148,7 +151,7 @@ def _outline(band: PolyCollection) -> dict[float, tuple[float, float]]:
     """Lower and upper end of a band at each x."""
     found: dict[float, list[float]] = {}
     for path in band.get_paths():
-        for x, y in path.vertices.tolist():
+        for x, y in np.asarray(path.vertices).tolist():
             if math.isfinite(x) and math.isfinite(y):
                 found.setdefault(x, []).append(y)
     return {x: (min(ends), max(ends)) for x, ends in sorted(found.items())}
@@ -195,7 +198,8 @@ def _points(axes: Axes, panel: int) -> list[Row]:
     rows, ticks = [], _ticks(axes)
     for order, own in enumerate((own for own in axes.collections if isinstance(own, PathCollection)), 1):
         name = _name(axes, own, _colour(own.get_facecolor()), f"points {order}")
-        places, values = np.ma.filled(own.get_offsets().astype(float), np.nan), own.get_array()
+        places: np.ndarray = np.ma.filled(np.ma.asarray(own.get_offsets(), dtype=float), np.nan)
+        values = own.get_array()
         shown = [None] * len(places) if values is None else _floats(values)
         for (x, y), value in zip(places.tolist(), shown, strict=True):
             if math.isfinite(x) and math.isfinite(y):
@@ -240,17 +244,23 @@ def _spans(axes: Axes, panel: int) -> list[Row]:
 def _maps(axes: Axes, panel: int) -> list[Row]:
     rows, ticks = [], _ticks(axes)
     for order, image in enumerate(axes.get_images(), 1):
-        values = image.get_array()
-        if values.ndim == 2:
+        if _array(image).ndim == 2:
             rows += _map_rows(axes, panel, image, f"map {order}", ticks)
         else:
             rows += _tile_rows(axes, panel, image, f"map {order}", ticks)
     return rows
 
 
+def _array(image: AxesImage) -> np.ndarray:
+    """What ``imshow`` drew: it never leaves an image without an array."""
+    array = image.get_array()
+    assert array is not None
+    return array
+
+
 def _cells(axes: Axes, image: AxesImage) -> Iterable[tuple[tuple[int, int], float, float]]:
     """``(row, column), x, y`` of the middle of every cell."""
-    height, width = image.get_array().shape[:2]
+    height, width = _array(image).shape[:2]
     left, right, bottom, top = image.get_extent()
     across = left + (np.arange(width) + 0.5) * (right - left) / width
     first, last = (bottom, top) if image.origin == "lower" else (top, bottom)
@@ -260,7 +270,7 @@ def _cells(axes: Axes, image: AxesImage) -> Iterable[tuple[tuple[int, int], floa
 
 
 def _map_rows(axes: Axes, panel: int, image: AxesImage, name: str, ticks) -> list[Row]:
-    values = np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), np.nan)
+    values: np.ndarray = np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), np.nan)
     marks = _marks(axes)
     rows = []
     for place, x, y in _cells(axes, image):
@@ -271,7 +281,7 @@ def _map_rows(axes: Axes, panel: int, image: AxesImage, name: str, ticks) -> lis
 
 def _tile_rows(axes: Axes, panel: int, image: AxesImage, name: str, ticks) -> list[Row]:
     """A map whose colours are categories: the mark is the category's name in a legend, or else the colour."""
-    rows, colours = [], image.get_array()
+    rows, colours = [], _array(image)
     for place, x, y in _cells(axes, image):
         colour = tuple(np.asarray(colours[place], dtype=float)[:3] / (255 if colours.dtype == np.uint8 else 1))
         white = all(part > 0.999 for part in colour)
@@ -285,11 +295,12 @@ def _marks(axes: Axes) -> dict[tuple[float, float], str]:
     found: dict[tuple[float, float], list[str]] = {}
     for text in axes.texts:
         if _in_data(text, axes) and text.get_text():
-            found.setdefault(tuple(round(float(part), 6) for part in text.get_position()), []).append(text.get_text())
+            x, y = text.get_position()
+            found.setdefault((round(float(x), 6), round(float(y), 6)), []).append(text.get_text())
     for own in axes.patches:
         if isinstance(own, Rectangle) and _in_data(own, axes) and not own.get_fill():
-            middle = own.get_bbox().get_points().mean(axis=0).tolist()
-            found.setdefault(tuple(round(part, 6) for part in middle), []).append("framed")
+            x, y = own.get_bbox().get_points().mean(axis=0).tolist()
+            found.setdefault((round(x, 6), round(y, 6)), []).append("framed")
     return {place: plain(" ".join(words)) for place, words in found.items()}
 
 
@@ -315,7 +326,10 @@ def _in_legends(axes: Axes, colour, artist=None) -> str | None:
     entries = []
     for legend in legends:
         for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
-            own = handle.get_color() if isinstance(handle, Line2D) else _colour(np.atleast_2d(handle.get_facecolor()))
+            if isinstance(handle, Line2D):
+                own: ColorType | tuple | None = handle.get_color()
+            else:  # the stubs say no more than Artist; what a legend shows beside lines has a face
+                own = _colour(np.atleast_2d(cast(Patch | Collection, handle).get_facecolor()))
             if own is not None and np.allclose(to_rgb(own), to_rgb(colour), atol=1e-6):
                 entries.append((handle, text.get_text()))
     if len(entries) > 1 and isinstance(artist, Line2D):
@@ -357,14 +371,13 @@ def _ticks(axes: Axes) -> tuple[list, list]:
 
 
 def _row(panel: int, kind: str, series: str, ticks, **values) -> Row:
-    names = {}
+    columns: dict[str, Any] = {key: own if key == "mark" else _rounded(own) for key, own in values.items()}
     for axis, pairs in zip("xy", ticks or ([], []), strict=True):
         place = values.get(axis)
         if place is not None and pairs:
             near, words = min(pairs, key=lambda pair: abs(pair[0] - place))
-            names[f"{axis}_name"] = plain(str(words)) if abs(near - place) < 0.5 else None
-    numbers = {key: own if key == "mark" else _rounded(own) for key, own in values.items()}
-    return Row(panel, kind, series, **names, **numbers)
+            columns[f"{axis}_name"] = plain(str(words)) if abs(near - place) < 0.5 else None
+    return Row(panel, kind, series, **columns)
 
 
 def _rounded(value: Number) -> Number:

@@ -246,8 +246,9 @@ def _draw_map(figure: Figure, axes, cell, bands: tuple[np.ndarray, np.ndarray, n
     colours = matplotlib.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
     image = axes.imshow(scaled, cmap=colours, norm=TwoSlopeNorm(0, -limit, limit), aspect="auto")
     for edge, operation in np.ndindex(mean.shape):
-        text = _map_text(mean[edge, operation], low[edge, operation], high[edge, operation], exponent)
-        dark = np.isfinite(mean[edge, operation]) and abs(mean[edge, operation]) > 0.6 * largest
+        value, least, most = (float(bound[edge, operation]) for bound in (mean, low, high))
+        text = _map_text(value, least, most, exponent)
+        dark = np.isfinite(value) and abs(value) > 0.6 * largest
         axes.text(
             operation, edge, text, ha="center", va="center", fontsize=style.SMALL, color="white" if dark else "black"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ from nas_core.pages.parameters import Parameters
 from nas_core.pages.runs import recorded
 from nas_core.pages.tables import markdown
 
-VARIED = {
+VARIED: dict[str, dict[str, Any]] = {
     "no label noise": {"label_noise": 0.0},
     "40 % label noise": {},
     "40 % noise, half the images": {"images": 200},

@@ -101,7 +101,8 @@ def eq4_residual(case: Small) -> theory.Residual:
 
 def geometric(values: Sequence[float]) -> tuple[float, float, float]:
     """Geometric mean over seeds with the 95 % t-interval of the logarithms."""
-    return tuple(float(np.exp(bound)) for bound in summary.interval(np.log(values)))
+    mean, low, high = (float(np.exp(bound)) for bound in summary.interval(np.log(values)))
+    return mean, low, high
 
 
 def _power(value: float) -> str:

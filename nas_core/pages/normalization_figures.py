@@ -60,10 +60,10 @@ STATEMENTS: dict[str, Callable[[theory.Trace], theory.Residual]] = {
 
 def _shifted(norm: Norm, generator: torch.Generator) -> None:
     """Random γ and β: at 1 and 0 a formula that forgets them would pass."""
-    if norm.weight is not None:
-        with torch.no_grad():
-            norm.weight.add_(torch.randn(norm.weight.shape, generator=generator).to(norm.weight), alpha=0.5)
-            norm.bias.add_(torch.randn(norm.bias.shape, generator=generator).to(norm.bias), alpha=0.5)
+    for own in (norm.weight, norm.bias):
+        if own is not None:
+            with torch.no_grad():
+                own.add_(torch.randn(own.shape, generator=generator).to(own), alpha=0.5)
 
 
 def _layer(normalization: Normalization, seed: int) -> tuple[Norm, Tensor, Tensor]:

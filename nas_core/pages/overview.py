@@ -21,10 +21,11 @@ def _quiet(words: str) -> None:
 
 def group(
     recipes: Mapping[str, str], scales: Sequence[str] = SCALES, fewest: int = FEWEST_SEEDS
-) -> dict[str, Sequence]:
+) -> Mapping[str, Sequence]:
     """The recorded runs of recipes that are judged together, all of one scale: the first of ``scales`` at which a third
     of them have the ``fewest`` seeds that a test needs, else the one at which most of them do."""
-    best, most = {}, -1
+    best: Mapping[str, Sequence] = {}
+    most = -1
     for scale in scales:
         found = runs.recorded(Parameters(scale=scale), recipes, _quiet)
         testable = sum(len(own) >= fewest for own in found.values())

@@ -31,7 +31,7 @@ def phase_diagram(results: Mapping[str, Sequence]) -> Figure:
         np.ma.masked_invalid(share), cmap="Purples", vmin=0, vmax=1, origin="lower", aspect="auto",
     )  # fmt: skip
     for row, column in np.ndindex(share.shape):
-        _write(axes, row, column, share[row, column], points)
+        _write(axes, row, column, float(share[row, column]), points)
     axes.set_xticks(range(len(ALPHA_FACTORS)), [f"× {factor:g}" for factor in ALPHA_FACTORS])
     axes.set_yticks(range(len(THETA_FACTORS)), [f"× {factor:g}" for factor in THETA_FACTORS])
     style.tidy(axes, x="learning rate of α", y="learning rate of θ")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from nas_core.derive import surviving
 from nas_core.pages import drawing, runs, style, summary
 from nas_core.pages.correspondence import BOOK
 from nas_core.pages.parameters import Parameters
@@ -36,7 +37,7 @@ def wirings(panels: Mapping[str, Sequence], moments: int = MOMENTS) -> Figure:
             drawing.draw_cell(axes, cell, values[epoch], labels=False)
             axes.set_title(f"epoch {epoch}" if axes is not row[0] else f"{title}\nepoch {epoch}", loc="left")
             shown.append(values[epoch])
-        kept = [int(drawing.surviving(values[epoch]).sum()) for epoch in chosen]
+        kept = [int(surviving(values[epoch]).sum()) for epoch in chosen]
         words.append(f"{title}: {', '.join(map(str, kept))} of {len(cell.edges)} edges")
     figure.legend(handles=drawing.legend(cell, shown), loc="outside lower center", ncols=4, frameon=False)
     figure.set_label(f"Likeliest wiring at {moments} moments of a search. {'; '.join(words)}.")

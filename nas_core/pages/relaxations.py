@@ -43,7 +43,9 @@ class Draws:
     gradient: np.ndarray
 
 
-def draw(relaxation: Relaxation, log_alpha: Sequence[float], cost: Sequence[float], seed: int, number: int) -> Draws:
+def draw(
+    relaxation: Relaxation, log_alpha: Sequence[float], cost: Sequence[float] | np.ndarray, seed: int, number: int
+) -> Draws:
     """``number`` draws from ``log_alpha`` [K], each with the gradient that it makes of ``cost`` [K].
 
     Relaxations that are given the same seed see the same Gumbel noise. *none* contributes 0 without being evaluated.

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
 from nas_core.pages import stack_measures, style, summary
 from nas_core.pages.stack_gradients import WORDS, Anatomy
@@ -25,7 +26,8 @@ def cell_maps(groups: Mapping[str, Sequence]) -> Figure:
     maps = {title: stack_measures.edge_sizes(runs).mean(axis=0) for title, runs in groups.items()}
     cells, edges = next(iter(maps.values())).shape
     low, high = (bound(own.min() if bound is min else own.max() for own in maps.values()) for bound in (min, max))
-    scale = LogNorm(max(low, _TINY), max(high, 2 * _TINY))
+    ends = max(low, _TINY), max(high, 2 * _TINY)
+    scale = LogNorm(*ends)
     exponent = int(np.floor(np.log10(max(high, _TINY)))) - 1  # the largest entry then has two digits before the point
     figure = style.new_figure(len(maps) * (0.27 * cells + 0.4) + 0.5)
     rows = figure.subplots(len(maps), 1, squeeze=False, sharex=True)[:, 0]
@@ -46,7 +48,7 @@ def cell_maps(groups: Mapping[str, Sequence]) -> Figure:
     power = str(exponent).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
     bar = figure.colorbar(image, ax=list(rows), label=f"mean |cost|; numbers in 10{power}", pad=0.015, aspect=25)
     bar.minorticks_off()
-    bar.set_ticks([scale.vmin, scale.vmax], labels=[f"{end / 10.0**exponent:.2g}" for end in (low, high)])
+    bar.set_ticks(ends, labels=[f"{end / 10.0**exponent:.2g}" for end in (low, high)])
     names = [f"e{edge} {style.EDGE_SIGNS[cell.edge_class(edge)]}" for edge in range(edges)]
     rows[-1].set_xticks(range(edges), names)
     figure.set_label(f"Mean size of the cost of every cell (rows) and edge (columns). {' '.join(spoken)}")
@@ -79,7 +81,7 @@ def profiles(stacks: Mapping[str, Mapping[str, Sequence]]) -> Figure:
     heights = np.concatenate([line.get_ydata() for axes in row for line in axes.lines])
     row[0].set_ylim(heights.min() / 4, heights.max() * 4)
     handles = [Line2D([], [], color=c, marker=m, markersize=4.5, label=when) for when, (c, _, m) in looks.items()]
-    lines = (("-", "mean |entry|"), (":", "|sum over the cell|"))
+    lines: tuple[tuple[LineStyleType, str], ...] = (("-", "mean |entry|"), (":", "|sum over the cell|"))
     handles += [Line2D([], [], color="#666666", linestyle=line, label=words) for line, words in lines]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     figure.set_label(f"Size of the cost, cell by cell, logarithmic. {'; '.join(spoken)}.")

@@ -8,20 +8,30 @@ that of a page's text (7 inches, about 700 pixels), so a font size here is the s
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import ColorType, LineStyleType
 
 from nas_core.pages import figure_files, summary
 from nas_core.space import OPERATIONS, Cell
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+Arguments = ParamSpec("Arguments")
+Drawn = TypeVar("Drawn")
 
 WIDTH = 7.0
 FONT = 9.5
@@ -39,14 +49,14 @@ OPERATION_COLOURS = {
     "dil_conv_5x5": "#cc79a7",
     "sep_conv_5x5": "#56b4e9",
 }
-EDGE_LINES = {"input": "-", "intermediate": "--"}
+EDGE_LINES: dict[str, LineStyleType] = {"input": "-", "intermediate": "--"}
 EDGE_MARKERS = {"input": "o", "intermediate": "D"}
 EDGE_SIGNS = {"input": "●", "intermediate": "◆"}
 # An edge plot shows edges, not operations: a hue says the class and a label says which edge.
 EDGE_SHADES = {"input": ("#0b3c5d", "#3f8fc4"), "intermediate": ("#7a3000", "#cf7a1e")}
 QUANTITY_COLOURS = {"loss": "#332288", "entropy": "#117733", "cost": "#882255"}
-SET_LINES = {"train": "-", "held_out": (0, (5, 2))}
-SERIES = (
+SET_LINES: dict[str, LineStyleType] = {"train": "-", "held_out": (0, (5, 2))}
+SERIES: tuple[tuple[str, LineStyleType, str], ...] = (
     ("#222222", "-", "o"),
     ("#aa3377", "--", "s"),
     ("#228833", "-.", "^"),
@@ -55,7 +65,7 @@ SERIES = (
 )
 NODE_COLOURS = {"input": "#bcd9f0", "intermediate": "#fbd0a0", "output": "#bcd9f0"}
 
-_RC = {
+_RC: dict[RcKeyType, Any] = {
     "font.size": FONT,
     "axes.titlesize": FONT,
     "axes.labelsize": FONT,
@@ -72,29 +82,28 @@ _RC = {
 class Pen:
     """How one curve is drawn."""
 
-    colour: str
-    line: str | tuple = "-"
+    colour: ColorType
+    line: LineStyleType = "-"
     marker: str = ""
     width: float = 1.6
     label: str = ""
 
 
-def styled(draw):
+def styled(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
     """Decorator: run a drawing function under the book's settings, and leave matplotlib's own as they were."""
 
-    def wrapped(*arguments, **named):
+    @functools.wraps(draw)
+    def wrapped(*arguments: Arguments.args, **named: Arguments.kwargs) -> Drawn:
         with matplotlib.rc_context(_RC):
             return draw(*arguments, **named)
 
-    wrapped.__name__, wrapped.__doc__, wrapped.__wrapped__ = draw.__name__, draw.__doc__, draw
     return wrapped
 
 
 def new_figure(height: float) -> Figure:
     """An empty opaque white figure of the page's width; ``height`` in inches."""
-    figure = Figure(figsize=(WIDTH, height), facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.07)
-    return figure
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.07)
+    return Figure(figsize=(WIDTH, height), facecolor="white", layout=layout)
 
 
 def curve(axes: Axes, x: np.ndarray, values: np.ndarray, pen: Pen) -> None:
@@ -159,7 +168,7 @@ def operation_handles(names: Sequence[str] = OPERATIONS, width: float = 2.2) -> 
     return [Line2D([], [], color=OPERATION_COLOURS[name], linewidth=width, label=name) for name in names]
 
 
-def end_labels(axes: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
+def end_labels(axes: Axes, x: float, labels: Sequence[tuple[float, str, ColorType]]) -> None:
     """Write ``(y, text, colour)`` at the right end of curves, moved apart just enough to be read.
 
     Call it when the limits of the axes are final: the room that a line of text takes is worked out from them.
@@ -232,11 +241,11 @@ def show(
     the numbers come from, and two links give the numbers themselves. Caption and name of the figure are the cell's own
     (``mystnb.figure.caption`` and ``.name`` in its metadata): the book wraps this output in them.
     """
-    words = alt or figure.get_label()
+    words = alt or str(figure.get_label() or "")
     if not words:
         raise ValueError("this figure has no alternative text; pass alt= a sentence that says what it shows")
     below = "" if results is None else summary.provenance(results)
-    if below and bands:
+    if results is not None and below and bands:
         below = f"{summary.band_words(results)} {below}"
     # An image in the page's own bytes, not a file: its alternative text can then be computed.
     data = base64.b64encode(svg(figure, below).encode()).decode()

@@ -144,7 +144,7 @@ def findings(points: Mapping[tuple[float, float], Sequence], expected: Mapping[t
     if not points:
         return ["No point of the phase diagram is recorded yet."]
     known, own = phases(points), {key: dropped(runs) for key, runs in points.items()}
-    most = max(own, key=own.get)
+    most = max(own, key=own.__getitem__)
     seen = (
         f"{len(points)} of {len(PHASE)} points are recorded, with {_seed_words(points)}. The largest share of edges "
         f"dropped is {100 * own[most]:.0f} %, at α × {most[0]:g} and θ × {most[1]:g}; all edges are dropped together at "

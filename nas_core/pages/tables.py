@@ -24,7 +24,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]], text: int 
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _mean(values: Sequence[float]) -> str:
+def _mean(values: Iterable[float]) -> str:
     """A mean over seeds with its 95 % t-interval."""
     mean, low, high = summary.interval(values)
     return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)}, {number(high)}]"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def node_size(seen: Trace, position: int, node: int) -> Tensor:
         for (edge, operation), output in own.outputs.items()
         if edge in entering
     ]
-    return sum(terms) if terms else own.nodes[node].abs()
+    return cast(Tensor, sum(terms)) if terms else own.nodes[node].abs()
 
 
 def cost_residual(seen: Trace) -> Residual:
@@ -152,15 +153,18 @@ def balance(seen: Trace) -> list[Balance]:
         output = sum(inner(gradient, own.nodes[node]) for node, gradient in own.leaving.items())
         skip = epsilon = within = 0.0
         for cell, edge, _, stage, gradient, _ in intermediate_paths(seen):
-            if cell == position and stage is None:
+            if cell != position:
+                continue
+            if stage is None:
                 skip += inner(gradient, own.nodes[source_of(seen, edge)])
-            elif cell == position:
+            else:
                 epsilon += norms.epsilon_share(stage)
                 within += norms.rounding(stage)
         scale, steps = _node_scale(seen, position)
-        *outside, beyond = _beyond(seen, position)
+        excess, bias, later, beyond = _beyond(seen, position)
         rounding = steps * UNIT * scale
-        found.append(Balance(total, output, skip, epsilon, *outside, within + rounding, beyond + rounding, scale))
+        within, beyond = within + rounding, beyond + rounding
+        found.append(Balance(total, output, skip, epsilon, excess, bias, later, within, beyond, scale))
     return found
 
 

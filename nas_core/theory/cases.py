@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from nas_core.operations import NORMALIZATIONS, ORDERS, Norm, Normalization
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Relaxation, Sample, Snas, Uniform, masked
 from nas_core.space import OPERATIONS, Cell, Edge
 from nas_core.supernet import NetworkConfig, Supernet
+
+Value = TypeVar("Value")
 
 RELAXATIONS = (Darts(), Snas(), Snas(0.3), Dsnas(), Dsnas("reference", 5.0), Proxyless(), Uniform())
 
@@ -58,25 +61,22 @@ def random_case(
     and β where it has any) and its ε from 1e-9 to 1e-3, order, relaxation, sizes, labels and weights."""
     dice, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     cell = random_cell(dice, without=without)
-    drawn = {
-        "cells": dice.randint(1, 3),
-        "kind": dice.choice([name for name in NORMALIZATIONS if name != "identity"]),
-        "order": dice.choice(ORDERS),
-        "relaxation": dice.choice(RELAXATIONS),
-        "head_bias": dice.random() < 0.3,
-    }
-    given = {"cells": cells, "kind": kind, "order": order, "relaxation": relaxation, "head_bias": head_bias}
-    own = drawn | {name: value for name, value in given.items() if value is not None}
+    # Drawn also where something is given, so that a seed means the same network otherwise.
+    cells = _either(cells, dice.randint(1, 3))
+    kind = _either(kind, dice.choice([name for name in NORMALIZATIONS if name != "identity"]))
+    order = _either(order, dice.choice(ORDERS))
+    relaxation = _either(relaxation, dice.choice(RELAXATIONS))
+    head_bias = _either(head_bias, dice.random() < 0.3)
     affine, eps = dice.random() < 0.5, 10 ** dice.uniform(-9, -3)
     config = NetworkConfig(
         cell,
-        cells=own["cells"],
+        cells=cells,
         channels=dice.choice((2, 4)),
         stem_multiplier=dice.randint(1, 3),
-        reduction=own["cells"] >= 3 and dice.random() < 0.5,
-        head_bias=own["head_bias"],
-        normalization=Normalization(own["kind"], affine=affine, eps=eps, groups=2),
-        order=own["order"],
+        reduction=cells >= 3 and dice.random() < 0.5,
+        head_bias=head_bias,
+        normalization=Normalization(kind, affine=affine, eps=eps, groups=2),
+        order=order,
     )
     classes, side = dice.randint(2, 10), dice.randint(4, 7)
     network = Supernet(config, classes=classes, seed=seed).double()
@@ -85,14 +85,19 @@ def random_case(
     labels = torch.randint(0, classes, (len(images),), generator=generator)
     shape = (config.groups, len(cell.edges), len(OPERATIONS))
     log_alpha = masked(torch.randn(shape, generator=generator, dtype=torch.float64), cell)
-    sample = own["relaxation"].sample(log_alpha, torch.Generator().manual_seed(seed))
-    return Case(network, images, labels, log_alpha, own["relaxation"], sample, seed)
+    sample = relaxation.sample(log_alpha, torch.Generator().manual_seed(seed))
+    return Case(network, images, labels, log_alpha, relaxation, sample, seed)
+
+
+def _either(given: Value | None, drawn: Value) -> Value:
+    return drawn if given is None else given
 
 
 def _shift(network: Supernet, generator: torch.Generator) -> None:
     """Random γ and β: at 1 and 0 a formula that forgets them would pass."""
     for module in network.modules():
-        if isinstance(module, Norm) and module.weight is not None:
-            with torch.no_grad():
-                module.weight.add_(torch.randn(module.weight.shape, generator=generator).to(module.weight), alpha=0.5)
-                module.bias.add_(torch.randn(module.bias.shape, generator=generator).to(module.bias), alpha=0.5)
+        if isinstance(module, Norm):
+            for own in (module.weight, module.bias):
+                if own is not None:
+                    with torch.no_grad():
+                        own.add_(torch.randn(own.shape, generator=generator).to(own), alpha=0.5)

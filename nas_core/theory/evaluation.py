@@ -9,8 +9,10 @@ restricted to that path."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +40,8 @@ class Stage:
     a: Tensor
     y: Tensor
     size_a: Tensor
-    gradient_x: Tensor = field(default=None, repr=False)
-    gradient_y: Tensor = field(default=None, repr=False)
+    gradient_x: Tensor = field(init=False, repr=False)
+    gradient_y: Tensor = field(init=False, repr=False)
 
 
 @dataclass
@@ -82,7 +84,8 @@ class _Evaluation:
         self.network, self.z, self.active, self.run = network, z_NEK, active_NEK.tolist(), run
         self.wanted: list[tuple[Tensor, Callable[[Tensor], None]]] = []
         stem = network.stem(images)
-        states, self.cells = [stem, stem], []
+        states = [stem, stem]
+        self.cells: list[CellTrace] = []
         for position in range(network.config.cells):
             states = [states[-1], self._cell(position, states)]
         self.logits = network.head(states[-1].mean((2, 3)))
@@ -96,31 +99,33 @@ class _Evaluation:
     def _cell(self, position: int, states: list[Tensor]) -> Tensor:
         module, cell, trace = self.network.cells[position], self.network.config.cell, CellTrace()
         self.cells.append(trace)
-        for prepare, state in zip(module.preprocess, states[-cell.inputs :]):
+        for prepare, state in zip(cast(nn.ModuleList, module.preprocess), states[-cell.inputs :]):
             output, stage = self._watched(prepare, state)
+            assert stage is not None  # preprocessing has a normalisation, be it the identity
             trace.inputs.append(stage)
             self._node(trace, output)
         for target in cell.intermediate:
             terms = [term for edge in cell.incoming(target) for term in self._edge(trace, position, edge)]
-            self._node(trace, sum(terms) if terms else self._zeros(trace, position))
+            self._node(trace, cast(Tensor, sum(terms)) if terms else self._zeros(trace, position))
         leaving = []
         for node in cell.outputs:
-            leaving.append(self.want(trace.nodes[node], lambda g, n=node: trace.leaving.__setitem__(n, g)))
+            leaving.append(self.want(trace.nodes[node], functools.partial(trace.leaving.__setitem__, node)))
         return torch.cat(leaving, dim=1)
 
     def _node(self, trace: CellTrace, value: Tensor) -> None:
         place = len(trace.nodes)
-        trace.gradients.append(None)
-        trace.nodes.append(self.want(value, lambda g: trace.gradients.__setitem__(place, g)))
+        trace.gradients.append(value.new_empty(0))  # its place, until the backward pass is done
+        trace.nodes.append(self.want(value, functools.partial(trace.gradients.__setitem__, place)))
 
     def _edge(self, trace: CellTrace, position: int, index: int) -> list[Tensor]:
         """Z_k·O_k(x) of every evaluated operation of an edge."""
         terms, source = [], trace.nodes[self.network.config.cell.edges[index].source]
-        for name, module in self.network.cells[position].edges[index].items():
+        edges = cast(Sequence[nn.ModuleDict], self.network.cells[position].edges)
+        for name, module in edges[index].items():
             place = (index, OPERATIONS.index(name))
             if not self.active[position][index][place[1]]:
                 continue
-            x = self.want(source, lambda g, p=place: trace.passed.__setitem__(p, g))
+            x = self.want(source, functools.partial(trace.passed.__setitem__, place))
             if self.run is None:
                 trace.outputs[place], trace.paths[place] = self._watched(module, x)
             else:

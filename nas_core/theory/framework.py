@@ -58,10 +58,12 @@ def alpha_gradients(
     return relaxation.alpha_gradient(log_alpha, held, cost), autograd, sizes
 
 
-def _surrogate(relaxation: Dsnas | Proxyless, free: Tensor, sample: Sample, cost: Tensor) -> Tensor:
+def _surrogate(relaxation: Relaxation, free: Tensor, sample: Sample, cost: Tensor) -> Tensor:
     """A scalar function of α whose derivative the framework takes for ∂L/∂α."""
     if isinstance(relaxation, Proxyless):
         return (probability(free) * cost).sum()
+    if not isinstance(relaxation, Dsnas):
+        raise TypeError(f"{relaxation.name} gives α no gradient of a cost; take DARTS, SNAS, DSNAS or ProxylessNAS")
     reward = (sample.z * cost).sum(-1)
     if relaxation.clamp is not None:
         reward = reward.clamp(-relaxation.clamp, relaxation.clamp)
@@ -158,7 +160,8 @@ def dsnas_mean(
     network: Supernet, images: Tensor, labels: Tensor, log_alpha: Tensor, *, draws: int, seed: int = 0
 ) -> MeanCheck:
     """The mean of DSNAS's gradient over sampled architectures of one batch, against its enumerated expectation."""
-    gradients, exact = {}, 0.0
+    gradients: dict[tuple[int, ...], Tensor] = {}
+    exact = torch.zeros_like(log_alpha[0])
     for sample, weight, _, cost in _architectures(network, images, labels, log_alpha):
         gradient = Dsnas().alpha_gradient(log_alpha, sample, cost)
         gradients[tuple(sample.z[0].argmax(-1).tolist())] = gradient[0]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,7 @@ def statistics(norm: Norm, a_BCHW: Tensor) -> Statistics:
     return Statistics(mean, inverse, (a_BCHW - mean) * inverse, gamma, beta, ratio)
 
 
-def normalizes(stage: Stage | None) -> bool:
+def normalizes(stage: Stage | None) -> TypeGuard[Stage]:
     """Whether a path passes a normalisation: not a bare skip, nor the ``identity``."""
     return stage is not None and stage.norm.normalization.kind != "identity"
 
@@ -216,9 +217,9 @@ def instance_norm(network: Supernet, images: Tensor, labels: Tensor, sample: Sam
 
     It holds where :func:`learns_nothing` says so."""
     cost, logits, gradient, loss = _sizes(network, images, labels, sample)
-    *single, _ = _sizes(copy.deepcopy(network).float(), images.float(), labels, sample)
+    single = _sizes(copy.deepcopy(network).float(), images.float(), labels, sample)
     classes = network.head.out_features
-    return Nothing(cost, logits, gradient, loss - math.log(classes), tuple(single), classes)
+    return Nothing(cost, logits, gradient, loss - math.log(classes), single[:3], classes)
 
 
 def _sizes(network: Supernet, images: Tensor, labels: Tensor, sample: Sample) -> tuple[float, float, float, float]:

@@ -292,9 +292,9 @@ def dynamics(loss: np.ndarray, entropy: np.ndarray, cost: np.ndarray) -> Dynamic
     precision than they are stored in, exceed it."""
     unit = max(float(np.finfo(np.asarray(curve).dtype).eps) / 2 for curve in (loss, entropy, cost))
     loss, entropy, cost = (np.asarray(curve, dtype=np.float64) for curve in (loss, entropy, cost))
-    changes = [np.diff(curve) for curve in (cost, loss, entropy)]
+    d_cost, d_loss, d_entropy = (np.diff(curve) for curve in (cost, loss, entropy))
     sizes = np.abs(cost) + np.abs(loss) + np.abs(entropy)
-    gap = np.abs(changes[0] - (changes[1] - changes[2]))
+    gap = np.abs(d_cost - (d_loss - d_entropy))
     bound = 4 * unit * (sizes[1:] + sizes[:-1])
-    found = worst(Residual(float(g), float(b), float(c)) for g, b, c in zip(gap, bound, np.abs(changes[1])))
-    return Dynamics(*changes, residual=found, mismatch=float(np.abs(cost - (loss - entropy)).max()))
+    found = worst(Residual(float(g), float(b), float(c)) for g, b, c in zip(gap, bound, np.abs(d_loss)))
+    return Dynamics(d_cost, d_loss, d_entropy, found, mismatch=float(np.abs(cost - (loss - entropy)).max()))

@@ -61,8 +61,15 @@ def _dense(convolution: nn.Conv2d) -> Tensor:
     return full
 
 
-def _padded(convolution: nn.Conv2d, v_BCHW: Tensor) -> Tensor:
+def _side(convolution: nn.Conv2d) -> int:
+    """How many zeros a convolution adds on every side; the network's own give it as a number, never as a word."""
     side = convolution.padding[0]
+    assert isinstance(side, int)
+    return side
+
+
+def _padded(convolution: nn.Conv2d, v_BCHW: Tensor) -> Tensor:
+    side = _side(convolution)
     return F.pad(v_BCHW, (side, side, side, side))
 
 
@@ -88,7 +95,7 @@ def pulled_back(convolution: nn.Conv2d, gradient_BCHW: Tensor, v_BCHW: Tensor, w
     total, shape = torch.zeros_like(_padded(convolution, v_BCHW)), gradient_BCHW.shape
     for place, rows, columns in _places(convolution, _dense(convolution) if weight is None else weight, shape):
         total[:, :, rows, columns] += torch.einsum("oi,bohw->bihw", place, gradient_BCHW)
-    side = convolution.padding[0]
+    side = _side(convolution)
     return total[:, :, side : total.shape[2] - side, side : total.shape[3] - side]
 
 
@@ -136,7 +143,7 @@ def conv_steps(seen: Trace) -> dict[str, Residual]:
     10: the chain rule, ∂L/∂v in one step or through ∂L/∂X. 11: ⟨∂L/∂v, v⟩ = ⟨∂L/∂X, X⟩, for pools too. 12 and 14: the
     gradient and the value by index. 13: the sums exchanged. Bounds: roundings of the sums over filter places, channels
     and entries, times the same sums of absolute values."""
-    found = {str(equation): [] for equation in range(10, 15)}
+    found: dict[str, list[Residual]] = {str(equation): [] for equation in range(10, 15)}
     for stage in stages(seen):
         steps = _Steps(stage)
         terms = 2 * roundings(stage.module, stage.norm, stage.x, stage.a)
@@ -198,7 +205,7 @@ def norm_steps(seen: Trace) -> dict[str, Residual]:
     15: ⟨∂L/∂X, X⟩ = 0 up to ε. 16: the process. 17: ∂L/∂X, and 18: ∂L/∂μ and ∂L/∂σ², against autograd. 19: its lines
     and autograd agree, ε included. Bounds: :func:`~nas_core.theory.normalization.gradient_error` and its
     neighbours."""
-    found = {str(equation): [] for equation in range(15, 20)}
+    found: dict[str, list[Residual]] = {str(equation): [] for equation in range(15, 20)}
     for stage in stages(seen):
         norm, a, cotangent = stage.norm, stage.a, stage.gradient_y
         free = a.clone().requires_grad_()

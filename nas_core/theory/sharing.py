@@ -9,16 +9,17 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_core.relaxation import Sample
 from nas_core.space import SKIP
 from nas_core.supernet import Supernet
 from nas_core.theory import normalization as norms
 from nas_core.theory.assignment import intermediate_paths
-from nas_core.theory.evaluation import Trace, trace
+from nas_core.theory.evaluation import Stage, Trace, trace
 from nas_core.theory.residual import inner
 
 
@@ -44,24 +45,24 @@ def shares(seen: Trace) -> list[Share]:
     cell, found = seen.network.config.cell, []
     for position, own in enumerate(seen.cells):
         parts = _entering(seen, position)
-        through = defaultdict(list)
+        through: dict[int, list[tuple[Tensor, Stage]]] = defaultdict(list)
         for place, stage in own.paths.items():
             if cell.edge_class(place[0]) == "intermediate" and norms.normalizes(stage):
                 through[place[0]].append((own.passed[place], stage))
         for out, stages in through.items():
             node = cell.edges[out].source
-            gradient = sum(gradient for gradient, _ in stages)
+            gradient = cast(Tensor, sum(gradient for gradient, _ in stages))
             bound = sum(abs(norms.epsilon_share(stage)) + norms.rounding(stage) for _, stage in stages)
             for edge, part in parts[node].items() if len(parts[node]) > 1 else ():
                 alone = inner(own.leaving[node], part) if node in own.leaving else 0.0
-                ends = [(cell.edges[e].source, cell.edges[e].target) for e in (out, edge)]
-                found.append(Share(position, node, *ends, inner(gradient, part), alone, bound))
+                behind, before = ((cell.edges[e].source, cell.edges[e].target) for e in (out, edge))
+                found.append(Share(position, node, behind, before, inner(gradient, part), alone, bound))
     return found
 
 
 def _entering(seen: Trace, position: int) -> dict[int, dict[int, Tensor]]:
     """``{node: {edge: X_j^i}}`` of every edge of a cell that contributes something."""
-    found = defaultdict(dict)
+    found: dict[int, dict[int, Tensor]] = defaultdict(dict)
     for (edge, operation), output in seen.cells[position].outputs.items():
         z = float(seen.z[position, edge, operation])
         if z != 0:
@@ -131,7 +132,8 @@ class SkipPassed:
 
 def skip_passed(traces: Iterable[Trace]) -> SkipPassed:
     """Over one or more traces: what skips pass through, against what an ordinary operation carries."""
-    skips, others = [], []
+    skips: list[float] = []
+    others: list[float] = []
     for seen in traces:
         cell = seen.network.config.cell
         for position, own in enumerate(seen.cells):
@@ -170,8 +172,8 @@ def epsilon_scaling(
     rows = []
     for eps in epsilons:
         config = replace(network.config, normalization=replace(network.config.normalization, eps=eps))
-        head = network.head
-        twin = Supernet(config, image_channels=network.stem[0].in_channels, classes=head.out_features)
+        head, stem = network.head, cast(nn.Conv2d, network.stem[0])
+        twin = Supernet(config, image_channels=stem.in_channels, classes=head.out_features)
         twin.to(head.weight).load_state_dict(network.state_dict())
         seen = trace(twin, images, labels, sample)
         stages = [stage for _, _, _, stage, *_ in intermediate_paths(seen) if stage is not None]
