@@ -1,0 +1,51 @@
+"""Sphinx extension: run the notebooks of the book beside each other, before any page is read.
+
+Sphinx reads a book with notebooks page by page, and the kernel of each waits for the one before. Here jupyter-cache's parallel
+executor runs them all, one process a core, and MyST-NB then finds the outputs in the cache. The cache is emptied first: a
+notebook's numbers come from `nas_core` and `results/`, which its key does not contain. A notebook that fails is not cached, so
+MyST-NB runs it again and reports it as it always does."""
+
+import logging
+from pathlib import Path
+
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
+from myst_nb.core.read import create_nb_reader
+from sphinx.util import logging as sphinx_logging
+
+
+def notebooks(app, env):
+    """(path, how jupyter-cache reads it) of every page with code, the largest first: it takes longest."""
+    found = []
+    for name in env.found_docs:
+        path = Path(env.doc2path(name))
+        text = path.read_text(encoding="utf-8")
+        reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
+        if reader is not None:
+            found.append((len(text), path, reader.read_fmt))
+    return [(path, read_fmt) for _, path, read_fmt in sorted(found, key=lambda own: (-own[0], own[1]))]
+
+
+def run_notebooks(app, env, added, changed, removed):
+    """Empty the cache and fill it again."""
+    config = env.mystnb_config
+    if config.execution_mode != "cache":
+        return []
+    pages = notebooks(app, env)
+    cache = get_cache(config.execution_cache_path)
+    cache.clear_cache()
+    for path, read_fmt in pages:
+        cache.add_nb_to_project(str(path), **({"read_data": read_fmt} if read_fmt else {}))
+    sphinx_logging.getLogger(__name__).info("running %d notebooks beside each other", len(pages))
+    quiet = logging.getLogger("book_notebooks.executor")
+    quiet.setLevel(logging.CRITICAL)
+    load_executor("local-parallel", cache, logger=quiet).run_and_cache(
+        timeout=config.execution_timeout, allow_errors=config.execution_allow_errors
+    )
+    return []
+
+
+def setup(app):
+    """Register with Sphinx."""
+    app.connect("env-get-outdated", run_notebooks)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
