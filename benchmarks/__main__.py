@@ -12,14 +12,22 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import measure, report, roofline, scaling, startup
+from benchmarks import measure, report, roofline, scaling, startup, table
 from benchmarks.workloads import WORKLOADS, Workload, tiny
 from nas_core.lab.code import LabError, fingerprint
 
 FOLDER = Path(__file__).parent
 RESULTS, PAGE = FOLDER / "results.json", FOLDER / "README.md"
-SECTIONS = ("startup", "scaling", "soak")
-QUICK = ("theta-minimal", "statistics-minimal", "snas-minimal", "darts-minimal", "bilevel-8x4", "startup")
+SECTIONS = ("table", "startup", "scaling", "soak")
+QUICK = (
+    "theta-minimal",
+    "statistics-minimal",
+    "snas-minimal",
+    "darts-minimal",
+    "bilevel-8x4-reduction",
+    "table",
+    "startup",
+)
 """What a quick run measures: every kind of step once, and a network with reduction cells."""
 
 
@@ -64,7 +72,7 @@ def _chosen(options: argparse.Namespace) -> list[str]:
         raise ValueError(
             f"--threads is {options.threads}; give a whole number from 1 to {measure.cores()}, the cores of this machine"
         )
-    wanted = set(options.only or (QUICK if options.quick else (*WORKLOADS, "startup")))
+    wanted = set(options.only or (QUICK if options.quick else (*WORKLOADS, "table", "startup")))
     wanted |= {name for name in ("scaling", "soak") if getattr(options, name)}
     return [name for name in allowed if name in wanted]
 
@@ -106,6 +114,8 @@ def _workload(name: str, workload: Workload, threads: int, quick: bool) -> dict:
 
 
 def _section(name: str, threads: int, quick: bool) -> dict:
+    if name == "table":
+        return table.compare(threads, table.QUICK if quick else table.FULL)
     if name == "startup":
         return startup.startup(1 if quick else 5)
     if name == "soak":

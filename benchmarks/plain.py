@@ -229,10 +229,10 @@ def sampled(network: PlainNetwork, images: Tensor, labels: Tensor, sample: Sampl
 def published_theta(network: PlainNetwork, images: Tensor, labels: Tensor, sample: Sample) -> Measurement:
     """The published DSNAS step: the sampled operations forward and back, then every candidate forward, for nothing.
 
-    The second pass is run without recording a graph, which is the cheaper reading of it."""
+    The scripts (``Analysis/snas/model_search.py``) record the graph of this second pass, as no ``no_grad`` surrounds it, and
+    drop it with everything else when the step ends."""
     measured = sampled(network, images, labels, sample)
-    with torch.no_grad():
-        _forward(network, images, labels, sample, only_sampled=False)
+    _forward(network, images, labels, sample, only_sampled=False)
     return measured
 
 

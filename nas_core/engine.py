@@ -127,7 +127,7 @@ class Evaluation:
 
     def _narrowed(self, inputs: list[int]) -> Narrowed:
         """The preprocessing of input states that are one and the same."""
-        chosen, x = [self.inputs[position] for position in inputs], self._rectified_state(inputs)
+        chosen, x = [self.inputs[position] for position in inputs], self._entering(inputs)
         norms = [stage.norm for stage in chosen]
         return Narrowed(
             x,
@@ -136,10 +136,10 @@ class Evaluation:
             norms[0].normalization.eps,
         )
 
-    def _rectified_state(self, inputs: list[int]) -> Tensor:
-        """What the preprocessing of these input states sees, as rows ``[B, P, C_in]``."""
+    def _entering(self, inputs: list[int]) -> Tensor:
+        """The map whose ReLU the preprocessing of these input states sees, as rows ``[B, P, C_in]``."""
         state = self.states[inputs[0]]
-        return rows(state.halves() if self.inputs[inputs[0]].stride == 2 else state.rectified())
+        return rows(state.halves() if self.inputs[inputs[0]].stride == 2 else state.x)
 
     def _enter(self, target: int) -> None:
         """The feature maps of every term into ``target``, up to the last linear map."""
@@ -375,8 +375,8 @@ class Evaluation:
         if all(total is None for total in totals):
             return None
         gradients = [None if total is None else rows(total) for total in totals]
-        x = self._rectified_state(inputs) if self.trained else None
-        weights, gains, shifts, gradient = narrowed.back(gradients, x, wanted)
+        x = self._entering(inputs)
+        weights, gains, shifts, gradient = narrowed.back(gradients, x, wanted, bool(self.trained))
         for position, *learned in zip(inputs, weights, gains, shifts):
             if totals[inputs.index(position)] is not None:
                 self._learn(self.inputs[position], *learned)
@@ -384,11 +384,10 @@ class Evaluation:
         if gradient is None:
             return None
         sides = next(total for total in totals if total is not None).shape[2:]
+        if self.inputs[inputs[0]].stride == 1:
+            return image(gradient, *sides)
         state = Gradients(self.states[inputs[0]])
-        if self.inputs[inputs[0]].stride == 2:
-            state.add_halves(gradient, *sides)
-        else:
-            state.add_rectified(image(gradient, *sides))
+        state.add_halves(gradient, *sides)
         return state.total()
 
     def _learn(self, stage: Stage, matrix: Tensor, gain: Tensor, shift: Tensor) -> None:

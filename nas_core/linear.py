@@ -8,14 +8,15 @@ W μ and the variances diag(W Σ Wᵀ), so both are known before p is, and
 is a single product: p is never written (:class:`Folded`). Going back, the gradient g = ∂L/∂h enters through two small quantities only,
 G = Σ g dᵀ and ḡ = Σ g. They give the gradients of W, γ and β, the cost ⟨g, h⟩ (Eq 4), which is what batch normalisation sums
 anyway, and three arrays with which ∂L/∂d = g A + d B + c. All this costs C_in² a pixel, so a map to far fewer channels, as that of a cell's inputs, does better to
-write p (:class:`Narrowed`).
+write p (:class:`Narrowed`). The maps that enter there are the widest of a network; what is done to them is done to a few images at a
+time (:func:`blocks`), so that one step finds in the cache what the one before has left.
 
 Shapes: M maps at once; B images, P pixels of an image, C_in and C_out channels. The algebra is in float64; the products over
 pixels are in the maps' own precision, image by image, so that no long sum loses digits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -38,6 +39,19 @@ def image(rows_BPC: Tensor, height: int, width: int) -> Tensor:
 def products(left_BPC: Tensor, right_BPD: Tensor) -> Tensor:
     """Σ left rightᵀ over images and pixels, ``[C, D]`` in float64."""
     return torch.bmm(left_BPC.transpose(1, 2), right_BPD).sum(0, dtype=torch.float64)
+
+
+BLOCK_BYTES = 1 << 20
+"""What a block of images may take up: half of it and its result fit into a core's own cache."""
+
+
+def blocks(*maps_BPC: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same few images of every map at a time, as views; on a device other than the CPU all of them at once."""
+    first = maps_BPC[0]
+    images = len(first)
+    if first.device.type == "cpu":
+        images = max(1, BLOCK_BYTES // max(1, first[0].numel() * first.element_size()))
+    return zip(*(own.split(images) for own in maps_BPC))
 
 
 class Feature:
@@ -122,9 +136,10 @@ def back(gradient_BPC: Tensor, x_BPC: Tensor, pull: Pull, m: int) -> Tensor:
 
 
 class Narrowed:
-    """Normalised linear maps of one feature map ``[B, P, C_in]`` to fewer channels; :attr:`outputs` are ``[B, P, C]`` each.
+    """Normalised linear maps of the ReLU of one feature map ``[B, P, C_in]`` to fewer channels; :attr:`outputs` are
+    ``[B, P, C]`` each.
 
-    The feature map is not kept, being the widest of a cell and quickly made again: :meth:`back` asks for it.
+    Neither the feature map, the widest of a cell, nor its ReLU is kept: :meth:`back` asks for the one and makes the other again.
     ``weights`` are matrices ``[C, C_in]``; ``gains`` and ``shifts`` vectors ``[C]``, or None without affine parameters."""
 
     def __init__(
@@ -137,10 +152,10 @@ class Narrowed:
     ):
         self.weight, self.gains = torch.cat(list(weights)), gains
         self.count = x_BPC.shape[0] * x_BPC.shape[1]
-        p = torch.mm(x_BPC.flatten(0, 1), self.weight.t()).view(*x_BPC.shape[:2], -1)
-        mean = _total(p) / self.count
-        variance = (_total(p * p) / self.count - mean**2).clamp_min(0)
-        self.inverse = (variance + eps).rsqrt()
+        p, turned = x_BPC.new_empty(*x_BPC.shape[:2], len(self.weight)), self.weight.t()
+        for x, own in blocks(x_BPC, p):
+            torch.mm(torch.relu(x).flatten(0, 1), turned, out=own.flatten(0, 1))
+        mean, self.inverse = _moments(p, eps)
         scale, offset = self.inverse.to(p), (-mean * self.inverse).to(p)
         self.sizes = [len(weight) for weight in weights]
         split = [part.split(self.sizes, dim=-1) for part in (p, scale, offset)]
@@ -152,24 +167,32 @@ class Narrowed:
             ]
 
     def back(
-        self, gradients: Sequence[Tensor | None], x_BPC: Tensor | None, wanted: bool
+        self, gradients: Sequence[Tensor | None], x_BPC: Tensor, wanted: bool, trained: bool
     ) -> tuple[list[Any], list[Any], list[Any], Tensor | None]:
-        """∂L/∂ of the weights, gains and shifts, one each for every map, and of the feature map (where ``wanted``), from those
-        of the outputs; a gradient of None is one of zeros. Without the feature map ``x_BPC`` there are none of the weights."""
-        at_p, gains, shifts = [], [], []
-        for m, (gradient, normal, inverse) in enumerate(zip(gradients, self.normal, self.inverse.split(self.sizes))):
-            if gradient is None:
-                gradient = torch.zeros_like(normal)
-            sums, slope = _total(gradient), _total(gradient * normal)
+        """∂L/∂ of the weights (where ``trained``), gains and shifts, one each for every map, and of the feature map (where
+        ``wanted``), from those of the outputs; a gradient of None is one of zeros."""
+        known = [torch.zeros_like(n) if g is None else g for g, n in zip(gradients, self.normal)]
+        gains, shifts, passing = [], [], []
+        for m, (gradient, normal, inverse) in enumerate(zip(known, self.normal, self.inverse.split(self.sizes))):
+            sums, slope = _sums(blocks(gradient, normal), lambda g, n: (g, g * n))
             shifts.append(sums)
             gains.append(slope)
             scale = inverse if self.gains is None else inverse * self.gains[m].double()
             own, constant = (-scale * part / self.count for part in (slope, sums))
-            scale, own, constant = (part.to(normal) for part in (scale, own, constant))
-            at_p.append(torch.addcmul(constant, gradient, scale).addcmul_(normal, own))
-        together = at_p[0] if len(at_p) == 1 else torch.cat(at_p, dim=-1)
-        weights = [] if x_BPC is None else list(products(together, x_BPC).split(self.sizes))
-        return weights, gains, shifts, torch.matmul(together, self.weight) if wanted else None
+            passing.append([part.to(normal) for part in (constant, scale, own)])
+        weights, passed = [], torch.empty_like(x_BPC) if wanted else None
+        for x, to, *pairs in blocks(x_BPC, x_BPC if passed is None else passed, *known, *self.normal):
+            at_p = [
+                torch.addcmul(constant, g, scale).addcmul_(n, own)
+                for g, n, (constant, scale, own) in zip(pairs[: len(known)], pairs[len(known) :], passing)
+            ]
+            together = at_p[0] if len(at_p) == 1 else torch.cat(at_p, dim=-1)
+            if trained:
+                weights.append(torch.bmm(together.transpose(1, 2), torch.relu(x)))
+            if wanted:
+                torch.ops.aten.threshold_backward.grad_input(torch.matmul(together, self.weight), x, 0, grad_input=to)
+        own = torch.cat(weights).sum(0, dtype=torch.float64).split(self.sizes) if trained else ()
+        return list(own), gains, shifts, passed
 
 
 class BatchNormalization(torch.autograd.Function):
@@ -180,34 +203,38 @@ class BatchNormalization(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, gain_C: Tensor, shift_C: Tensor, eps: float) -> Tensor:
-        x = rows(x_BCHW)
-        count = x.shape[0] * x.shape[1]
-        mean = _total(x) / count
-        inverse = ((_total(x * x) / count - mean**2).clamp_min(0) + eps).rsqrt()
+        mean, inverse = _moments(rows(x_BCHW), eps)
         scale = inverse * gain_C.double()
         ctx.save_for_backward(x_BCHW, gain_C, mean, inverse)
-        return _affine(x_BCHW, scale, shift_C.double() - scale * mean)
+        factor, offset = (part.to(x_BCHW).view(-1, 1, 1) for part in (scale, shift_C.double() - scale * mean))
+        return torch.addcmul(offset, x_BCHW, factor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_BCHW: Tensor) -> Any:
         x_BCHW, gain_C, mean, inverse = ctx.saved_tensors
-        x, gradient = rows(x_BCHW), rows(gradient_BCHW)
+        x, gradient = rows(x_BCHW), rows(gradient_BCHW.contiguous(memory_format=torch.channels_last))
         count = x.shape[0] * x.shape[1]
-        sums = _total(gradient)
-        slope = inverse * (_total(gradient * x) - mean * sums)
+        sums, products = _sums(blocks(gradient, x), lambda g, own: (g, g * own))
+        slope = inverse * (products - mean * sums)
         scale = inverse * gain_C.double()
         own = -scale * inverse * slope / count
-        passed = _affine(gradient_BCHW, scale, -scale * sums / count - own * mean)
-        passed.addcmul_(x_BCHW, own.to(x).view(-1, 1, 1))
+        scale, constant, own = (part.to(x) for part in (scale, -scale * sums / count - own * mean, own))
+        passed = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        for g, inside, to in blocks(gradient, x, rows(passed)):
+            torch.addcmul(constant, g, scale, out=to).addcmul_(inside, own)
         return passed, slope.to(gain_C), sums.to(gain_C), None
 
 
-def _affine(x_BCHW: Tensor, scale_C: Tensor, offset_C: Tensor) -> Tensor:
-    scale, offset = (part.to(x_BCHW.dtype).view(-1, 1, 1) for part in (scale_C, offset_C))
-    return torch.addcmul(offset, x_BCHW, scale)
+def _moments(x_BPC: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The mean over images and pixels, and 1/√(variance + ε), ``[C]`` each in float64."""
+    count = x_BPC.shape[0] * x_BPC.shape[1]
+    mean, squares = (total / count for total in _sums(blocks(x_BPC), lambda x: (x, x * x)))
+    return mean, ((squares - mean**2).clamp_min(0) + eps).rsqrt()
 
 
-def _total(x_BPC: Tensor) -> Tensor:
-    """The sum over images and pixels, ``[C]`` in float64; image by image first."""
-    return x_BPC.sum(1).sum(0, dtype=torch.float64)
+def _sums(parts: Iterator[tuple[Tensor, ...]], made: Callable[..., tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    """The sums over images and pixels of the two maps that are ``made`` of every block, ``[C]`` each in float64; image by image
+    first, so that no long sum loses digits."""
+    by_image = [[own.sum(1) for own in made(*part)] for part in parts]
+    return (torch.cat(own).sum(0, dtype=torch.float64) for own in zip(*by_image))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_core import kernels, memory
+from nas_core import kernels, linear, memory
 from nas_core.cost import probe
 from nas_core.linear import BatchNormalization, Feature, Folded, Narrowed, back, products, rows
 from nas_core.operations import Normalization
@@ -208,19 +208,43 @@ def test_narrowed_maps_equal_batch_normalisation_and_its_gradients(affine):
     gradients = (gradient, 2 * gradient.flip(1))
     leaves = [t.clone().requires_grad_() for t in (x, *weights, *gains, *shifts)]
     outputs = [
-        normalised(leaves[0], leaves[1 + m], *((leaves[3 + m], leaves[5 + m]) if affine else (None, None)), 1e-5)
+        normalised(leaves[0].relu(), leaves[1 + m], *((leaves[3 + m], leaves[5 + m]) if affine else (None, None)), 1e-5)
         for m in range(2)
     ]
     for own, other in zip(narrowed.outputs, outputs):
         assert torch.allclose(own, other, atol=1e-12)
     total = sum((h * g).sum() for h, g in zip(outputs, gradients))
     expected = torch.autograd.grad(total, leaves if affine else leaves[:3])
-    own_weights, own_gains, own_shifts, own_x = narrowed.back(gradients, x, True)
+    own_weights, own_gains, own_shifts, own_x = narrowed.back(gradients, x, True, True)
     for a, b in zip((own_x, *own_weights, *own_gains, *own_shifts), expected):
         assert torch.allclose(a, b, atol=1e-11)
     # Half of the gradients missing is the same as zeros.
-    some = narrowed.back((gradient, None), x, True)
-    assert torch.allclose(some[3], narrowed.back((gradient, torch.zeros_like(gradient)), x, True)[3])
+    some = narrowed.back((gradient, None), x, True, True)
+    assert torch.allclose(some[3], narrowed.back((gradient, torch.zeros_like(gradient)), x, True, True)[3])
+    # Only what is asked for is made.
+    assert narrowed.back(gradients, x, False, True)[3] is None and narrowed.back(gradients, x, True, False)[0] == []
+
+
+@pytest.mark.parametrize("size", [1, 3000, 1 << 20])
+def test_blocks_of_images_change_no_bit(monkeypatch, size):
+    """A whole step in float32, with blocks of one image, of a few with a shorter last one, and of all."""
+    net, (images, labels) = network(minimal(), 2).float(), batch(7, images=7, size=8)
+    images = images.float().contiguous(memory_format=LAST)
+    sample = Darts().sample(log_alpha(net), torch.Generator().manual_seed(0))
+    found = []
+    for limit in (1 << 30, size):
+        monkeypatch.setattr(linear, "BLOCK_BYTES", limit)
+        measured = probe(net, images, labels, sample, train=True)
+        found.append((measured.loss, measured.cost, *taken(net).values()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_block_is_as_many_images_as_fit(monkeypatch):
+    x = torch.zeros(7, 10, 3)
+    monkeypatch.setattr(linear, "BLOCK_BYTES", 2 * 10 * 3 * 4)
+    assert [len(own) for own, _ in linear.blocks(x, x)] == [2, 2, 2, 1]
+    monkeypatch.setattr(linear, "BLOCK_BYTES", 1)
+    assert len(list(linear.blocks(x))) == 7
 
 
 def test_a_large_mean_costs_no_digits_of_the_variance():

@@ -1,10 +1,8 @@
 """The page on the engine: its differences are roundings, its benchmark is the recorded table or a sentence."""
 
 import json
-import re
 
 from nas_core.pages import engine
-from tests.test_estimator_pages import many
 
 
 def test_engine_and_modules_differ_by_roundings_only():
@@ -39,14 +37,22 @@ def test_goals_are_held_against_the_published_side_and_else_the_plain_one(tmp_pa
     ]
 
 
-def test_a_table_of_costs_at_equal_error_multiplies_steps_and_estimator(tmp_path, monkeypatch):
-    sides = {"published": {"engine": {"seconds": [1.0]}, "other": {"seconds": [5.0]}}}
+def test_a_table_of_costs_is_held_against_the_goal_by_its_lower_bound(tmp_path, monkeypatch):
+    def recorded(*gains):
+        ways = {"published": {"price": [float(gain) for gain in gains]}, "conditioned": {"price": [1.0] * len(gains)}}
+        engine.NUMBERS.write_text(json.dumps({"workloads": {}, "table": {"states": {"initial": ways}}}))
+        return engine.goals()
+
     monkeypatch.setattr(engine, "NUMBERS", tmp_path / "results.json")
-    assert "not recorded" in engine.statistics_at_equal_error(many())
-    engine.NUMBERS.write_text(json.dumps({"workloads": {"statistics-minimal": {"sides": sides}}}))
-    assert "not recorded" in engine.statistics_at_equal_error([])
-    fast, slow = (engine.statistics_at_equal_error(many(40, gain=gain)) for gain in (8.0, 1.0))
-    assert "n = 40" in fast and "5.00" in fast and "is reached for the table" in fast
-    assert "is not shown to be reached for the table" in slow
-    total = float(re.search(r"that makes ([\d.]+) \[", fast)[1])
-    assert 30 < total < 55, total
+    ((*_, held, memory),) = recorded(30, 31, 29, 30, 30)
+    assert held.startswith("30.0× [29.") and held.endswith(", yes") and memory == "–"
+    ((*_, held, _),) = recorded(5, 40, 10, 90, 3)
+    assert held.endswith(", no")
+
+
+def test_a_network_that_was_not_published_has_no_goal(tmp_path, monkeypatch):
+    side = {"engine": {"seconds": [1.0], "peak": 1}, "other": {"seconds": [2.0], "peak": 2}}
+    row = {"workload": {"kind": "bilevel", "reduction": True}, "sides": {"plain": side}}
+    monkeypatch.setattr(engine, "NUMBERS", tmp_path / "results.json")
+    engine.NUMBERS.write_text(json.dumps({"workloads": {"a": row}}))
+    assert engine.goals() == [["`a`", "plain", "none", "2.0×", "2.0×"]]

@@ -62,6 +62,7 @@ ABLATIONS: dict[str, Ablation] = {
     "reference_modified_d": Ablation(
         "28d", "(0,1) fixed, (1,2) without skip", _fixed(modified(), FIRST).without("skip_connect", BETWEEN)
     ),
+    "corrected_simplified_a": Ablation("", "everything sampled, idle weights still", simplified()),
     "corrected_simplified_no_none": Ablation("", "(0,1) never none", simplified().without("none", FIRST)),
     "corrected_simplified_fixed": Ablation("", "(0,1) fixed", _fixed(simplified(), FIRST)),
     "corrected_equal_training": Ablation(

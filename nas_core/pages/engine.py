@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from nas_core.cost import probe
-from nas_core.pages import estimator_pages, summary
+from nas_core.pages import summary
 from nas_core.pages.checks import example
-from nas_core.pages.claims import number
-from nas_core.pages.evidence import with_interval
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas
 
 RECORDED = Path(__file__).parents[2] / "benchmarks" / "README.md"
@@ -68,41 +65,35 @@ MEMORY_GOAL = 3.0
 def goals() -> list[list[str]]:
     """For every measured step: the opponent, time and memory ratios, and whether the goals are reached.
 
-    The opponent is the published step, or the plain one where nothing was published; the medians are of
-    ``benchmarks/results.json``."""
+    The opponent is the published step, or the plain one where the two are the same; the medians are of
+    ``benchmarks/results.json``. A network with reduction cells was not published: it has no goal."""
     if not NUMBERS.exists():
         return []
-    lines = []
-    for name, entry in json.loads(NUMBERS.read_text(encoding="utf-8"))["workloads"].items():
-        sides, goal = entry["sides"], GOALS[entry["workload"]["kind"]]
+    recorded, lines = json.loads(NUMBERS.read_text(encoding="utf-8")), []
+    for name, entry in recorded["workloads"].items():
+        sides, kind = entry["sides"], entry["workload"]["kind"]
+        goal = None if entry["workload"].get("reduction") else GOALS[kind]
         side = "published" if "published" in sides else "plain"
         own, other = sides[side]["engine"], sides[side]["other"]
+        first = [f"`{name}`", side, "none" if goal is None else f"{goal:g}×"]
         if not own.get("seconds") or not other.get("seconds"):
-            lines.append([f"`{name}`", side, f"{goal:g}×", "the other side does not fit", "–"])
+            lines.append([*first, "the other side does not fit", "–"])
             continue
         time = float(np.median(other["seconds"]) / np.median(own["seconds"]))
         memory = other["peak"] / own["peak"]
-        lines.append([f"`{name}`", side, f"{goal:g}×", _held(time, goal), _held(memory, MEMORY_GOAL)])
+        lines.append([*first, _held(time, goal), _held(memory, None if goal is None else MEMORY_GOAL)])
+    for state in recorded.get("table", {}).get("states", {}):
+        middle, low, _ = (float(np.exp(part)) for part in summary.interval(np.log(_gains(recorded["table"], state))))
+        held = f"{middle:.1f}× [{low:.1f}, …], {'yes' if low >= GOALS['statistics'] else 'no'}"
+        lines.append([f"table of costs, θ {state}", "published sampling", f"{GOALS['statistics']:g}×", held, "–"])
     return lines
 
 
-def statistics_at_equal_error(results: Sequence) -> str:
-    """One sentence: what a table of costs takes to equal error, against the published sampling; ``results`` are runs of
-    :mod:`nas_core.estimation`. The benchmark's ratio is of steps, the runs' of time to equal error on one thread."""
-    if not NUMBERS.exists() or not results:
-        return "*The estimators or the benchmark are not recorded.*"
-    sides = json.loads(NUMBERS.read_text(encoding="utf-8"))["workloads"]["statistics-minimal"]["sides"]["published"]
-    step = float(np.median(sides["other"]["seconds"]) / np.median(sides["engine"]["seconds"]))
-    gain = np.exp(np.log(estimator_pages.gains(results)).mean(1))
-    total = with_interval(np.log(step * gain), np.exp)
-    reached = np.exp(summary.interval(np.log(step * gain))[1]) >= GOALS["statistics"]
-    return (
-        f"A step of statistics is one sample, and what a reader wants is a table of costs with a given error. The conditioned estimator "
-        f"takes {with_interval(np.log(gain), np.exp)} times less time to it than sampled steps of the same engine (n = {len(gain)} seeds, "
-        f"scale {results[0].meta['scale']}). With the ratio of steps on the minimal cell, {number(step)}, that makes {total} times less than the "
-        f"published sampling: the goal of ten is {'reached' if reached else 'not shown to be reached'} for the table, whatever it is for a step."
-    )
+def _gains(table: dict, state: str) -> list[float]:
+    """How many times less time the conditioned estimator takes to the same error, a number a seed."""
+    prices = table["states"][state]
+    return [a / b for a, b in zip(prices["published"]["price"], prices["conditioned"]["price"])]
 
 
-def _held(ratio: float, goal: float) -> str:
-    return f"{ratio:.1f}×, {'yes' if ratio >= goal else 'no'}"
+def _held(ratio: float, goal: float | None) -> str:
+    return f"{ratio:.1f}×" if goal is None else f"{ratio:.1f}×, {'yes' if ratio >= goal else 'no'}"
