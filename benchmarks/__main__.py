@@ -18,7 +18,7 @@ from nas_core.lab.code import LabError, fingerprint
 
 FOLDER = Path(__file__).parent
 RESULTS, PAGE = FOLDER / "results.json", FOLDER / "README.md"
-SECTIONS = ("table", "startup", "scaling", "soak")
+SECTIONS = ("table", "seeds", "startup", "scaling", "soak")
 QUICK = (
     "theta-minimal",
     "statistics-minimal",
@@ -26,6 +26,7 @@ QUICK = (
     "darts-minimal",
     "bilevel-8x4-reduction",
     "table",
+    "seeds",
     "startup",
 )
 """What a quick run measures: every kind of step once, and a network with reduction cells."""
@@ -72,7 +73,7 @@ def _chosen(options: argparse.Namespace) -> list[str]:
         raise ValueError(
             f"--threads is {options.threads}; give a whole number from 1 to {measure.cores()}, the cores of this machine"
         )
-    wanted = set(options.only or (QUICK if options.quick else (*WORKLOADS, "table", "startup")))
+    wanted = set(options.only or (QUICK if options.quick else (*WORKLOADS, "table", "seeds", "startup")))
     wanted |= {name for name in ("scaling", "soak") if getattr(options, name)}
     return [name for name in allowed if name in wanted]
 
@@ -116,6 +117,8 @@ def _workload(name: str, workload: Workload, threads: int, quick: bool) -> dict:
 def _section(name: str, threads: int, quick: bool) -> dict:
     if name == "table":
         return table.compare(threads, table.QUICK if quick else table.FULL)
+    if name == "seeds":
+        return scaling.seeds(threads, **({"workloads": {"tiny": tiny(scaling.BASE)}, "seconds": 0.1} if quick else {}))
     if name == "startup":
         return startup.startup(1 if quick else 5)
     if name == "soak":

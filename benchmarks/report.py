@@ -170,6 +170,23 @@ def _interval(values: list[float]) -> str:
     return f"**{_times(middle)}** [{low:.3g}, {high:.3g}]"
 
 
+def _seeds(found: dict) -> str:
+    """How several seeds use the cores best."""
+    body = []
+    for name, rates in found["rates"].items():
+        own = Workload(**found["workloads"][name])
+        label = (
+            f"{name}: {own.cells} × {own.nodes}, {own.channels} channels, {own.size} × {own.size}, batch {own.batch}"
+        )
+        cells = [f"failed: {rates['failed']}", "–", "–"] if "failed" in rates else [
+            f"{rates['processes']:.3g}", f"{rates['threads']:.3g}", f"**{_times(rates['processes'] / rates['threads'])}**",
+        ]  # fmt: skip
+        body.append([label, *cells])
+    cores = found["cores"]
+    heading = ["θ step", f"{cores} processes of 1 thread, steps/s", f"1 process of {cores} threads, steps/s", "ratio"]
+    return f"Several seeds as processes beside each other, or one after the other with all threads.\n\n{_table(heading, body)}"
+
+
 def _startup(found: dict) -> str:
     if "failed" in found:
         return f"The library could not be imported: {found['failed']}."
@@ -247,6 +264,7 @@ def render(results: dict) -> str:
         parts += ["### Roofline", _roofline(workloads, Machine(**results["machine"]))]
     for name, heading, section in (
         ("table", "### A table of costs, to equal error", _equal_error),
+        ("seeds", "### Processes or threads", _seeds),
         ("scaling", "### Scaling", _scaling),
         ("soak", "### Soak", _soak),
         ("startup", "### Start-up", _startup),

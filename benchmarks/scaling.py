@@ -4,6 +4,9 @@ Seconds are the median of a few steps, memory is bytes beyond the process's own 
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
 
@@ -23,6 +26,8 @@ LIMIT = 12 * 10**9
 """Bytes that :data:`DEEP`, eight cells of four nodes at batch 96 without reduction, may take."""
 
 PACE = Pace(6.0, 3, 11, 0.0)
+SEEDS = {"paper": Workload("theta"), "small": Workload("theta", cells=2, channels=8, size=16, batch=64)}
+"""Steps of which several seeds are to be run, at the sizes of two scales."""
 SOAK = Workload("theta", channels=4, size=8, batch=8)
 
 
@@ -54,6 +59,32 @@ def _point(workload: Workload, threads: int, pace: Pace) -> dict:
     if "failed" in measured:
         return measured
     return {"seconds": median(measured["seconds"]), "peak": measured["peak"], "n": len(measured["seconds"])}
+
+
+def seeds(cores: int, *, workloads: dict[str, Workload] = SEEDS, seconds: float = 10.0) -> dict:
+    """Steps a second of all ``cores``: as many processes of one thread each beside each other (``processes``), or one process of
+    as many threads (``threads``), by the scale's name."""
+    found = {}
+    for name, workload in workloads.items():
+        try:
+            found[name] = {
+                "processes": _rate(workload, cores, 1, seconds),
+                "threads": _rate(workload, 1, cores, seconds),
+            }
+        except Failed as failure:
+            found[name] = {"failed": str(failure)}
+    return {"cores": cores, "workloads": {name: own.plain_data() for name, own in workloads.items()}, "rates": found}
+
+
+def _rate(workload: Workload, processes: int, threads: int, seconds: float) -> float:
+    """Steps a second of so many processes at once, after a warm-up."""
+    with ExitStack() as stack:
+        sides = [stack.enter_context(Side(workload, ENGINE, threads)) for _ in range(processes)]
+        steps = max(3, int(seconds / max(side.warm_up(0.0) for side in sides)))
+        pool = stack.enter_context(ThreadPoolExecutor(processes))
+        start = time.perf_counter()
+        list(pool.map(lambda side: side.run(list(range(steps))), sides))
+        return processes * steps / (time.perf_counter() - start)
 
 
 def soak(threads: int, *, steps: int = 10_000, chunk: int = 1000) -> dict:

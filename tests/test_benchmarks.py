@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -415,6 +416,11 @@ RESULTS = {
             }
         },
     },
+    "seeds": {
+        "cores": 2,
+        "workloads": {"paper": Workload("theta").plain_data()},
+        "rates": {"paper": {"processes": 30.0, "threads": 20.0}},
+    },
     "startup": {"n": 5, "torch": 1.5, "library": 0.25, "read_import": 2.0, "read": 0.125, "results": 10},
     "scaling": {
         "base": Workload("darts").plain_data(),
@@ -444,6 +450,7 @@ def test_the_tables_are_a_pure_function_of_the_results():
         "| `theta-minimal` | 1 | 0.4 | 20 ms | memory | 20 % | 10 ms |",
         "| `bilevel-8x4-reduction` | 1e+03 | 1 | 10 s | arithmetic | 5e+02 % | 10 s |",
         "| at initialisation | 100 ms | 20 ms | 300 ms | **5×** [5, 5] | **20×** [20, 20] |",
+        "| paper: 1 × 2, 16 channels, 32 × 32, batch 96 | 30 | 20 | **1.5×** |",
         "has imported all it needs after 2 s and has read them after 125 ms more",
         "| cells = 8 | failed: no room | – |",
         "7 s a step and a peak of 5 GB, within the 12 GB that it may take",
@@ -454,15 +461,18 @@ def test_the_tables_are_a_pure_function_of_the_results():
     for line in text.splitlines():
         if line.startswith("|"):
             widths.setdefault(line.count("|"), []).append(line)
-    assert set(widths) == {4, 6, 7, 8}
+    assert set(widths) == {4, 5, 6, 7, 8}
 
 
-@pytest.mark.parametrize("left_out", ["workloads", "table", "startup", "scaling", "soak"])
+@pytest.mark.parametrize("left_out", ["workloads", "table", "seeds", "startup", "scaling", "soak"])
 def test_what_was_not_measured_is_left_out(left_out):
     some = {name: value for name, value in RESULTS.items() if name != left_out}
-    heading = {"workloads": "Roofline", "table": "A table of costs", "startup": "Start-up"}.get(
-        left_out, left_out.capitalize()
-    )
+    heading = {
+        "workloads": "Roofline",
+        "table": "A table of costs",
+        "seeds": "Processes or threads",
+        "startup": "Start-up",
+    }.get(left_out, left_out.capitalize())
     assert f"### {heading}" in report.render(RESULTS) and f"### {heading}" not in report.render(some)
 
 
@@ -528,8 +538,8 @@ def test_only_and_the_flags_choose():
     def chosen(*arguments):
         return command._chosen(command._parser().parse_args(arguments))
 
-    assert chosen() == [*WORKLOADS, "table", "startup"]
-    assert chosen("--scaling", "--soak") == [*WORKLOADS, "table", "startup", "scaling", "soak"]
+    assert chosen() == [*WORKLOADS, "table", "seeds", "startup"]
+    assert chosen("--scaling", "--soak") == [*WORKLOADS, "table", "seeds", "startup", "scaling", "soak"]
     assert chosen("--only", "snas-8x4", "theta-minimal") == ["theta-minimal", "snas-8x4"]
     assert chosen("--only", "startup", "--soak") == ["startup", "soak"]
     kinds = {WORKLOADS[name].kind for name in chosen("--quick") if name in WORKLOADS}
@@ -600,3 +610,28 @@ def test_ways_to_a_table_take_turns_and_are_all_priced():
         assert all(len(own) == 2 and min(own) > 0 for way in ways.values() for own in way.values())
     assert table.gains(found, "initial", "published") == [1.0, 1.0]
     json.dumps(found)
+
+
+def test_several_seeds_are_timed_as_processes_and_as_threads(monkeypatch):
+    class Still:
+        """A side whose steps take as long as told, whatever the threads."""
+
+        def __init__(self, workload, side, threads):
+            self.steps = []
+
+        def warm_up(self, seconds):
+            return 0.01
+
+        def run(self, numbers):
+            time.sleep(0.2)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr(scaling, "Side", Still)
+    found = scaling.seeds(2, workloads={"a": Workload("theta")}, seconds=0.05)
+    rates = found["rates"]["a"]
+    assert 1.3 < rates["processes"] / rates["threads"] < 2.7
