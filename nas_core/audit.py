@@ -5,8 +5,8 @@ what do its operations cost meanwhile?
 >>> found = audit(MyMethod(), scale="tiny", seeds=range(3))  # doctest: +SKIP
 >>> found.single.wide, found.single.p_width  # doctest: +SKIP
 
-A method is a relaxation, an object with the three functions of :mod:`nas_core.relaxation`
-(:class:`~nas_core.methods.Method`), or a plain function that trains by itself: ``train(cell, seed)`` returns p_α
+A method is a relaxation, an object with the two functions ``sample`` and ``alpha_gradient`` of :mod:`nas_core.relaxation`
+(:class:`~nas_core.methods.Method`) and, if it is annealed, the third, ``at``; or a plain function that trains by itself: ``train(cell, seed)`` returns p_α
 ``[R, E, K]``, one record before training and one after every epoch, or a mapping of ``probability`` and, if known,
 ``cost`` ``[R - 1, E, K]``. Z need not sum to 1 over an edge; where
 p_α is not the softmax of log α, the method says what it is by a function ``probability(log_alpha)``.
@@ -31,7 +31,7 @@ import torch
 from nas_core import search
 from nas_core.config import AlphaConfig, SearchConfig
 from nas_core.data import DataConfig, auto
-from nas_core.methods import AuditError, Method, Train, call_of, check, is_relaxation, name_of
+from nas_core.methods import AuditError, Method, Train, call_of, check, is_relaxation, name_of, with_at
 from nas_core.patterns import Measures
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Relaxation, Snas, masked
 from nas_core.space import Cell, minimal
@@ -39,7 +39,6 @@ from nas_core.supernet import NetworkConfig
 
 SINGLE, BILEVEL = "single", "bi"
 LEVELS = (SINGLE, BILEVEL)
-SEEDS = (0, 1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -55,18 +54,29 @@ class Run:
 
 @dataclass(frozen=True)
 class Scale:
-    """What differs between scales; epochs are those of the single-level and of the bi-level search."""
+    """What differs between scales; epochs are those of the single-level and of the bi-level search. Two seeds at ``tiny``,
+    the fewest that show a spread, keep a first try short."""
 
     data: DataConfig
     batch_size: int
     epochs: tuple[int, int]
     alpha_rate: float
+    seeds: tuple[int, ...]
 
 
 SCALES = {
-    "tiny": Scale(DataConfig("digits", images=400, label_noise=0.4), 32, (20, 30), 0.03),
-    "small": Scale(DataConfig("cifar10", images=2000, size=16, augment="crop-flip"), 64, (75, 50), 0.01),
+    "tiny": Scale(DataConfig("digits", images=400, label_noise=0.4), 32, (20, 30), 0.03, (0, 1)),
+    "small": Scale(
+        DataConfig("cifar10", images=2000, size=16, augment="crop-flip"), 64, (75, 50), 0.01, (0, 1, 2, 3, 4)
+    ),
 }
+
+
+def scale_of(name: str) -> Scale:
+    """The scale of this name. Raises :class:`~nas_core.methods.AuditError`."""
+    if name not in SCALES:
+        raise AuditError(f"the scale is {name!r}; give one of {', '.join(SCALES)}")
+    return SCALES[name]
 
 
 def setting(
@@ -80,10 +90,9 @@ def setting(
     DARTS, so that the relaxation alone differs. Only the first and the last epoch are evaluated. Raises
     :class:`~nas_core.methods.AuditError`.
     """
-    for what, given, allowed in (("level", level, LEVELS), ("scale", scale, tuple(SCALES))):
-        if given not in allowed:
-            raise AuditError(f"the {what} is {given!r}; give one of {', '.join(allowed)}")
-    own, single = SCALES[scale], level == SINGLE
+    if level not in LEVELS:
+        raise AuditError(f"the level is {level!r}; give one of {', '.join(LEVELS)}")
+    own, single = scale_of(scale), level == SINGLE
     length = own.epochs[0 if single else 1] if epochs is None else epochs
     more: dict[str, Any] = {"images": images} if images else {}
     try:
@@ -208,7 +217,7 @@ def audit(
     cell: Cell | None = None,
     *,
     scale: str = "tiny",
-    seeds: Iterable[int] = SEEDS,
+    seeds: Iterable[int] | None = None,
     levels: Sequence[str] = LEVELS,
     epochs: int | None = None,
     images: int | None = None,
@@ -220,19 +229,20 @@ def audit(
     """Search ``cell`` (default :func:`~nas_core.space.minimal`) with ``method`` and measure P1 to P3 and the cost.
 
     ``levels``: ``"single"`` for P1 and P2, ``"bi"`` for P3; a training function runs once a seed as it is. ``epochs`` and
-    ``images`` replace the scale's. Of ``seeds`` as many are run as fit into ``minutes`` (None: all) of ``workers``
+    ``images`` replace the scale's. Of ``seeds`` (None: the scale's) as many are run as fit into ``minutes`` (None: all) of ``workers``
     processes, at least one; ``each`` maps a function over the runs, in this process unless another mapping is given.
 
     Raises :class:`~nas_core.methods.AuditError` for a bad method or request, and what :func:`nas_core.search.run` raises."""
     cell = cell or minimal()
     if not isinstance(cell, Cell):
         raise AuditError(f"the cell is {cell!r}; give a nas_core.space.Cell, such as minimal(), or None")
-    kept = _checked_seeds(seeds)
+    kept = _checked_seeds(scale_of(scale).seeds if seeds is None else seeds)
     check(method, cell)
     if not is_relaxation(method):
         train = cast(Train, method)
         tasks: dict[str, list[Any]] = {SINGLE: [_Trained(train, cell, seed, "its own") for seed in kept]}
     else:
+        method = with_at(method)
         settings = {level: setting(level, scale, cell, epochs, images) for level in levels}
         if not settings:
             raise AuditError(f"levels is empty; give one or both of {', '.join(LEVELS)}")

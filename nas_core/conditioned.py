@@ -259,9 +259,8 @@ class SharedBatch:
         x = convolution(images_BCHW).contiguous(memory_format=kernels.LAST)
         x = BatchNormalization.apply(x, norm.weight, norm.bias, norm.normalization.eps)
         narrow = [stages(module)[0] for module in self.network.stack[0].preprocess]
-        x = rows(x.relu_())
-        matrices = [stage.matrix(x.shape[2]) for stage in narrow]
-        narrowed = Narrowed(x, matrices, None, None, narrow[0].norm.normalization.eps)
+        matrices = [stage.matrix(x.shape[1]) for stage in narrow]
+        narrowed = Narrowed(rows(x), matrices, None, None, narrow[0].norm.normalization.eps)
         return [Node(image(output, *images_BCHW.shape[2:])) for output in narrowed.outputs]
 
     def _path(self, node: Node, edge: int, operation: int) -> Path:

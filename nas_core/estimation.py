@@ -1,11 +1,12 @@
 """The experiment that compares estimators of the cost: what each gives, how sure it is, and how long it takes, at initialisation and after
 a training of θ under uniform sampling (Section 5.1).
 
-Shapes of what is recorded: T = 2 states of θ (initial, trained), R repeats, E edges, K operations. Every estimator runs R times on
-passes of its own; the seconds of the processor are measured on the machine at hand, so they, unlike all else, differ from run to run."""
+Shapes of what is recorded: T = 2 states of θ (initial, trained), R repeats, D designs, E edges, K operations. Every estimator runs R
+times on passes of its own; the seconds of the processor are measured on the machine at hand, so they, unlike all else, differ from run to run."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from nas_core.estimators import (
     Estimator,
     Rows,
     Sampled,
+    adaptive,
     decided,
     entries,
     exact_tables,
@@ -40,6 +42,18 @@ from nas_core.supernet import NetworkConfig, Supernet
 
 STATES = ("initial", "trained")
 
+DESIGNS = (
+    Conditioned(nodes=2),
+    Conditioned(nodes=4),
+    Conditioned(),
+    Conditioned(nodes=16),
+    Conditioned(between=2),
+    Conditioned(between=None),
+    Conditioned(direct=2),
+    Conditioned(direct=4),
+)
+"""The conditioned estimator with fewer and with more architectures a batch, one dial at a time."""
+
 
 @dataclass(frozen=True)
 class EstimatorConfig:
@@ -47,28 +61,39 @@ class EstimatorConfig:
 
     θ is trained for ``epochs`` between the two states. A repeat takes ``passes`` passes over the training images, one of the sampled
     estimator ``sampled_passes``. ``layout_batches`` are the batches on which every architecture is measured, ``fixed_passes`` what a
-    search's statistics take whatever they find."""
+    search's statistics take whatever they find. ``designs`` are compared on the same ``design_batches``. The adaptive run of the
+    conditioned estimator may take as many passes as its repeats together; to it a cost is negligible below a share ``negligible`` of
+    the root mean square of the table."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=lambda: DataConfig(held_out=0.0))
     theta: ThetaConfig = field(default_factory=ThetaConfig)
     conditioned: Conditioned = field(default_factory=Conditioned)
+    designs: tuple[Conditioned, ...] = DESIGNS
     epochs: int = 20
     batch_size: int = 64
     repeats: int = 5
     passes: int = 1
     sampled_passes: int = 5
     layout_batches: int = 4
-    fixed_passes: int = 50
+    design_batches: int = 16
+    fixed_passes: int = 25
     confidence: float = 0.95
+    negligible: float = 0.5
 
     def __post_init__(self) -> None:
         counts = {"epochs": 1, "batch_size": 2, "repeats": 2, "passes": 1, "sampled_passes": 1}
-        for name, least in (counts | {"layout_batches": 2, "fixed_passes": 1}).items():
+        for name, least in (counts | {"layout_batches": 2, "design_batches": 2, "fixed_passes": 1}).items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a whole number of at least {least}")
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence is {self.confidence}; give a number between 0 and 1")
+        for name in ("confidence", "negligible"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number between 0 and 1")
+        if self.fixed_passes > self.repeats * self.sampled_passes:
+            raise ValueError(
+                f"fixed_passes is {self.fixed_passes}; give at most the {self.repeats * self.sampled_passes} passes that the sampled "
+                "estimator takes in all repeats"
+            )
         wiring(self.network)
 
     def estimators(self) -> dict[str, tuple[Estimator, int]]:
@@ -150,12 +175,45 @@ class _Experiment:
         mean = exact_tables(self.config.network.cell, layouts)
         return {"mean": mean, "seconds": np.array(seconds), "single": single, "shared": shared}
 
+    def designed(self) -> dict[str, np.ndarray]:
+        """Every design on the same batches: variance and count of a row, seconds and rows."""
+        config, measured = self.config, []
+        for position, design in enumerate(config.designs):
+            walk = self.passes(None, stream(self.seed, "designs"))
+            some = itertools.islice(walk, config.design_batches)
+            measured.append(measure(self.network, design, some, stream(self.seed, f"design {position}")))
+        return {
+            "variance": np.stack([rows.variance() for rows in measured]),
+            "count": np.stack([rows.count() for rows in measured]),
+            "seconds": np.array([rows.seconds for rows in measured]),
+            "steps": np.array([len(rows.values) for rows in measured]),
+        }
+
+    def stopped(self) -> dict[str, np.ndarray]:
+        """The conditioned estimator until it knows enough, for as many passes at most as its repeats take together."""
+        config, generator = self.config, stream(self.seed, "adaptive")
+        found = adaptive(
+            self.network,
+            config.conditioned,
+            self.passes(config.repeats * config.passes, generator),
+            generator,
+            every=self.per_pass,
+            confidence=config.confidence,
+            negligible=config.negligible,
+        )
+        return {
+            "signs": found.signs,
+            "small": found.small,
+            "seconds": np.array(found.rows.seconds),
+            "steps": np.array(len(found.rows.values)),
+        }
+
     def parts(self) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
         """Everything that is measured of one state, by name."""
         table = {
             name: lambda name=name, own=own: self.repeated(name, *own) for name, own in self.config.estimators().items()
         }
-        return table | {"exact": self.exact}
+        return table | {"exact": self.exact, "design": self.designed, "adaptive": self.stopped}
 
 
 def run(
@@ -198,6 +256,9 @@ def estimate(config: EstimatorConfig, *, device: str = "cpu", steps: int = 2) ->
     }
     a_pass = experiment.per_pass
     total = sum(a_pass * config.repeats * passes * seconds[name] for name, (_, passes) in config.estimators().items())
+    total += a_pass * config.repeats * config.passes * seconds["conditioned"]  # the adaptive run, if it stops nowhere
+    for design in config.designs:
+        total += measure(experiment.network, design, some[:1], generator).seconds * config.design_batches
     start = time.process_time()
     layout(SharedBatch(experiment.network, *some[0]))
     total += (time.process_time() - start) * config.layout_batches

@@ -7,7 +7,7 @@ An estimator measures one batch and returns a row ``[E, K]``, NaN where it obser
   (:meth:`~nas_core.relaxation.Sample.counterfactual`): all entries at once, with the gradient of an architecture in which
   e carries another operation, hence biased;
 * :class:`Conditioned`: the mean over many architectures that share one pass over the batch (:mod:`nas_core.conditioned`); with
-  ``rounds=None`` over all of them, exactly.
+  ``nodes=None`` over all of them, exactly.
 
 Shapes: n rows, E edges, K operations, A architectures, M batches."""
 
@@ -79,17 +79,18 @@ def _probed(network: Supernet, images: Tensor, labels: Tensor, sample: Sample) -
 class Conditioned:
     """The mean over the architectures that share a pass over the batch: unbiased, every entry.
 
-    A round samples as many nodes x₁ as a first edge has candidates, in a Latin square, so that each candidate has its turn in
-    every batch; ``rounds=None`` takes them all. ``between`` is how many operations of the edge between are evaluated at each (None: all; *none* and
-    *skip_connect*, which cost nothing, come on top), ``direct`` how many rounds of choices on the direct edges each is combined with."""
+    ``nodes`` is how many first nodes x₁ a batch has (None: all there are), drawn such that every candidate of a first edge has its
+    turn before any has its second: with as many nodes as candidates a Latin square, with fewer a batch does not tell of every entry.
+    ``between`` is how many operations of the edge between are evaluated at each (None: all; *none* and *skip_connect*, which cost
+    nothing, come on top), ``direct`` how many rounds of choices on the direct edges each is combined with."""
 
-    rounds: int | None = 1
+    nodes: int | None = 8
     between: int | None = 1
     direct: int = 1
     name: str = "conditioned"
 
     def __post_init__(self) -> None:
-        for name, value in (("rounds", self.rounds), ("between", self.between), ("direct", self.direct)):
+        for name, value in (("nodes", self.nodes), ("between", self.between), ("direct", self.direct)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give a whole number of at least 1")
 
@@ -99,34 +100,34 @@ class Conditioned:
 
     def design(self, config: NetworkConfig, generator: torch.Generator) -> Design:
         """The architectures of one batch."""
-        if self.rounds is None:
+        if self.nodes is None:
             return every_architecture(config)
         own, cell = wiring(config), config.cell
-        first = _choices(cell, own.first, self.rounds, generator)
+        first = _choices(cell, own.first, self.nodes, generator)
+        round_ = max((len(cell.edges[e].indices) for e in own.direct), default=1)
         candidates = cell.edges[own.between].indices
         free = tuple(k for k in candidates if k in (NONE, SKIP))
         costly = _shuffled([k for k in candidates if k not in free], generator)
         taken = min(self.between or len(costly), len(costly))
         turns = [[costly[(x * taken + i) % len(costly)] for i in range(taken)] for x in range(len(first))]
         between = tuple((*free, *turn) for turn in turns)
-        return Design(first, between, tuple(_choices(cell, own.direct, self.direct, generator) for _ in first))
+        return Design(first, between, tuple(_choices(cell, own.direct, self.direct * round_, generator) for _ in first))
 
 
 def _shuffled(values: Sequence[int], generator: torch.Generator) -> list[int]:
     return [values[i] for i in torch.randperm(len(values), generator=generator).tolist()]
 
 
-def _choices(cell: Cell, edges: Sequence[int], rounds: int, generator: torch.Generator) -> tuple[tuple[int, ...], ...]:
-    """Operations for several edges at once, such that every candidate of each comes up as often as the others, in an order
-    of its own."""
-    count = rounds * max(len(cell.edges[e].indices) for e in edges) if edges else 1
+def _choices(cell: Cell, edges: Sequence[int], count: int, generator: torch.Generator) -> tuple[tuple[int, ...], ...]:
+    """``count`` times operations for several edges at once, such that no candidate of an edge comes up twice more often than
+    another, in an order of its own."""
     columns = []
     for e in edges:
         column: list[int] = []
         while len(column) < count:
             column += _shuffled(cell.edges[e].indices, generator)
         columns.append(column[:count])
-    return tuple(zip(*columns)) if edges else ((),)
+    return tuple(zip(*columns)) if edges else ((),) * count
 
 
 Estimator = Sampled | Counterfactual | Conditioned
@@ -168,16 +169,27 @@ def measure(network: Supernet, estimator: Estimator, batches: Batches, generator
 # --- how many samples a sign needs ------------------------------------------------------------------------------------
 
 
-def sign_known(rows: Rows, look: int, confidence: float, wanted: np.ndarray) -> np.ndarray:
-    """``[E, K]`` bool: the t-interval of an entry's mean excludes 0 at look number ``look`` (from 1).
+def _half_widths(rows: Rows, look: int, confidence: float, wanted: np.ndarray) -> np.ndarray:
+    """``[E, K]``: half of the t-interval of each mean at look number ``look`` (from 1); NaN below two observations.
 
     The error 1 − ``confidence`` is shared among the ``wanted`` entries (Bonferroni) and among all looks there may ever be:
-    look j may spend 1/(j(j+1)) of it. So the chance that any sign is called wrongly at any look stays below it."""
+    look j may spend 1/(j(j+1)) of it. So the chance that any interval ever misses stays below it."""
     spent = (1 - confidence) / (wanted.sum() * look * (look + 1))
-    freedom = np.maximum(rows.count() - 1, 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.abs(rows.mean()) / rows.standard_error()
-    return wanted & (rows.count() > 1) & (ratio > stats.t.ppf(1 - spent / 2, freedom))
+    return rows.standard_error() * stats.t.ppf(1 - spent / 2, np.maximum(rows.count() - 1, 1))
+
+
+def sign_known(rows: Rows, look: int, confidence: float, wanted: np.ndarray) -> np.ndarray:
+    """``[E, K]`` bool: the interval of an entry's mean excludes 0 at this look, all others and all looks allowed for."""
+    with np.errstate(invalid="ignore"):
+        return wanted & (np.abs(rows.mean()) > _half_widths(rows, look, confidence, wanted))
+
+
+def known_small(rows: Rows, look: int, confidence: float, wanted: np.ndarray, negligible: float) -> np.ndarray:
+    """``[E, K]`` bool: an entry is shown to be smaller than ``negligible`` times the root mean square of the table as measured."""
+    mean = rows.mean()
+    size = math.sqrt(np.nanmean(mean[wanted] ** 2)) if np.isfinite(mean[wanted]).any() else 0.0
+    with np.errstate(invalid="ignore"):
+        return wanted & (np.abs(mean) + _half_widths(rows, look, confidence, wanted) < negligible * size)
 
 
 def decided(rows: Rows, looks: Sequence[int], confidence: float, wanted: np.ndarray) -> np.ndarray:
@@ -189,6 +201,16 @@ def decided(rows: Rows, looks: Sequence[int], confidence: float, wanted: np.ndar
     return steps
 
 
+@dataclass(frozen=True)
+class Adaptive:
+    """What :func:`adaptive` found: its ``rows``, after how many of them each sign was known (``signs`` ``[E, K]``, NaN where it was
+    not), and which entries were shown to be ``small`` ``[E, K]``."""
+
+    rows: Rows
+    signs: np.ndarray
+    small: np.ndarray
+
+
 def adaptive(
     network: Supernet,
     estimator: Estimator,
@@ -197,21 +219,23 @@ def adaptive(
     *,
     every: int,
     confidence: float = 0.95,
-) -> tuple[Rows, np.ndarray]:
-    """Measure until every sign is known, looking after ``every`` batches, or until ``batches`` end.
-
-    Returns the rows and, per entry, after how many of them its sign was known (see :func:`decided`)."""
+    negligible: float = 0.0,
+) -> Adaptive:
+    """Measure until every sign is known or its cost shown to be negligible (:func:`known_small`), looking after ``every`` batches,
+    or until ``batches`` end."""
     wanted, start = entries(network.config.cell), time.process_time()
     values: list[np.ndarray] = []
-    steps = np.full(wanted.shape, np.nan)
+    signs, small = np.full(wanted.shape, np.nan), np.zeros(wanted.shape, bool)
     for batch in batches:
         values.append(estimator.row(network, *batch, generator).numpy())
         if len(values) % every == 0:
-            known = sign_known(Rows(np.stack(values), math.nan), len(values) // every, confidence, wanted)
-            steps = np.where(np.isnan(steps) & known, len(values), steps)
-            if np.isfinite(steps[wanted]).all():
+            rows, look = Rows(np.stack(values), math.nan), len(values) // every
+            known = sign_known(rows, look, confidence, wanted)
+            signs = np.where(np.isnan(signs) & known, len(values), signs)
+            small |= known_small(rows, look, confidence, wanted, negligible)
+            if (np.isfinite(signs) | small)[wanted].all():
                 break
-    return Rows(np.stack(values), time.process_time() - start), steps
+    return Adaptive(Rows(np.stack(values), time.process_time() - start), signs, small)
 
 
 # --- where the variance comes from ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -20,19 +21,42 @@ class AuditError(ValueError):
 
 
 class Method(Protocol):
-    """A relaxation, as :mod:`nas_core.relaxation` describes it; ``probability(log_alpha)`` and ``name`` may be added."""
+    """The two functions of a relaxation, as :mod:`nas_core.relaxation` describes them. ``at(progress)``, for what is annealed,
+    ``probability(log_alpha)`` and ``name`` may be added."""
 
     def sample(self, log_alpha: Tensor, generator: torch.Generator) -> Sample: ...
 
     def alpha_gradient(self, log_alpha: Tensor, sample: Sample, cost: Tensor) -> Tensor: ...
 
-    def at(self, progress: float) -> Method: ...
-
 
 Train = Callable[[Cell, int], Any]
 """A function that trains by itself: of a cell and a seed."""
 
-FUNCTIONS = ("sample", "alpha_gradient", "at")
+FUNCTIONS = ("sample", "alpha_gradient")
+
+
+@dataclass(frozen=True)
+class Unchanging:
+    """A method that brought no ``at``: the same at every share of a search, which asks for one."""
+
+    method: Any
+
+    @property
+    def name(self) -> str:
+        return name_of(self.method)
+
+    def at(self, progress: float) -> Unchanging:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "method" or name.startswith("__"):  # asked for by a copy that has no fields yet
+            raise AttributeError(name)
+        return getattr(self.method, name)
+
+
+def with_at(method: Any) -> Any:
+    """The method itself, or where it lacks ``at`` the same with one."""
+    return method if callable(getattr(method, "at", None)) else Unchanging(method)
 
 
 def name_of(method: Any) -> str:
@@ -42,7 +66,7 @@ def name_of(method: Any) -> str:
 
 
 def is_relaxation(method: Any) -> bool:
-    """Whether it has a relaxation's three functions."""
+    """Whether it has a relaxation's two functions."""
     return all(callable(getattr(method, name, None)) for name in FUNCTIONS)
 
 
@@ -58,14 +82,15 @@ def check(method: Any, cell: Cell) -> None:
             return
         missing = [own for own in FUNCTIONS if not callable(getattr(method, own, None))]
         raise AuditError(
-            f"{name} lacks {', '.join(missing)}; give it a relaxation's sample, alpha_gradient and at, or give a function "
+            f"{name} lacks {', '.join(missing)}; give it a relaxation's sample and alpha_gradient, or give a function "
             f"train(cell, seed)"
         )
     _check_baseline(method, name)
+    whole = with_at(method)
     shape_GEK = (1, len(cell.edges), len(OPERATIONS))
     noise = torch.randn(shape_GEK, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for progress in (0.0, 1.0):
-        now = call_of(name, "at", method.at, progress)
+        now = call_of(name, "at", whole.at, progress)
         if not is_relaxation(now):
             raise AuditError(f"{name}.at({progress:g}) returned {now!r}; return the relaxation itself, or a copy of it")
         for log_alpha in (masked(torch.zeros_like(noise), cell), masked(noise, cell)):

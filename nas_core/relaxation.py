@@ -12,7 +12,8 @@ operations:
     the relaxation at a share of the search from 0 to 1: itself, unless it is annealed.
 
 ``log_alpha`` holds −inf where an edge lacks an operation (:func:`masked`), which makes its probability and gradient
-exactly 0. Another method plugs in by bringing the same three functions. All tensors are on the CPU."""
+exactly 0. Another method plugs in by bringing ``sample`` and ``alpha_gradient``, and ``at`` where something is annealed.
+All tensors are on the CPU."""
 
 from __future__ import annotations
 

@@ -62,9 +62,7 @@ def violations(browser: chromium.Chromium, page: Path, views=(DESKTOP, DARK, PHO
 
 def seen(tab: chromium.Page, view: chromium.View) -> list[str]:
     """The violations of an open page in one view."""
-    window = {"width": view.width, "height": view.height, "deviceScaleFactor": 1, "mobile": view.phone}
-    tab.call("Emulation.setDeviceMetricsOverride", **window)
-    tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": view.scheme}])
+    tab.look(view)
     found = tab.evaluate(f"{CHECK}({json.dumps(view.scheme)}, {json.dumps(OF_THE_VIEW.get(view.name))})")
     return [f"{rule}: {view.name}: {where}: {why}" for rule, where, why in found]
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from nas_core import theory
-from nas_core.pages import assignment, assignment_drawings, assignment_figures
+from nas_core.pages import assignment, assignment_drawings, assignment_figures, drawing, figure_data
 from nas_core.pages.claims import NOT_REPRODUCED, PARTLY, REPRODUCED
 from nas_core.space import OPERATIONS, darts, minimal, modified
+from nas_core.supernet import NetworkConfig
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +84,10 @@ TOTALS = assignment.Totals(*(np.full((6, 2), value) for value in (0.0, 0.01, 0.0
     ],
 )
 def test_verdict_on_theorem_1(size, skip, nodes, outcome):
-    first, *rest = assignment.verdicts({"now": study(size, skip)}, nodes, TOTALS, HELD)
+    first, *rest = assignment.verdicts({"now": study(size, skip)}, nodes, TOTALS, {"C1.1": HELD, "C1.2": BROKEN})
     assert (first.claim_id, first.direction, first.magnitude) == ("T1", *outcome)
     assert ("Per edge it does not" in first.sentence) == (outcome[0] != REPRODUCED)
-    assert [own.claim_id for own in rest] == ["C1.1", "C1.2"]
+    assert [(own.claim_id, own.direction) for own in rest] == [("C1.1", REPRODUCED), ("C1.2", NOT_REPRODUCED)]
 
 
 def test_verdict_on_corollary_1_2_leaves_the_last_cell_out():
@@ -139,6 +141,34 @@ def test_figures_describe_themselves(case, fed):
     for words, figure in figures.items():
         assert words in figure.get_label() or words == "three"
     assert "e4 (2→3)" in figures["three"].get_label()  # it leads to node 3, which has a path behind it
+
+
+def test_chapter_names_rows_by_the_words_that_the_table_has():
+    words = (ROOT / "book" / "05_cost_assignment.ipynb").read_text(encoding="utf-8")
+    for name in ("learned", "skip"):
+        assert f'row\\n",\n    "  *{assignment.STUDIED[name]}*' in words or f"row *{assignment.STUDIED[name]}*" in words
+
+
+def test_initial_costs_are_bars_with_every_run_below_them():
+    config = NetworkConfig(minimal(), channels=4)
+    own = assignment.case(0)
+    initial = theory.initial_costs(config, own.images, own.labels, range(12))
+    table = figure_data.read(assignment_figures.initial(initial))
+    bars = [row for row in table.rows if row.kind == "bar"]
+    assert sum(row.high - row.low for row in bars) == 12
+    assert {row.kind for row in table.rows} == {"bar", "span in x"}, "dashes are drawn in the axes' own measure"
+
+
+def test_a_bar_stops_the_strand_beyond_its_arrow_head():
+    figure = assignment_drawings.gradient_and_cost(minimal())
+    figure.draw_without_rendering()
+    right = figure.axes[1]
+    (bar,) = right.lines
+    middle = right.transData.transform(bar.get_xydata()).mean(0)
+    source = right.transData.transform(drawing.positions(minimal())[2])
+    radius = drawing.RADIUS * np.ptp(right.transData.transform([(0, 0), (1, 0)])[:, 0])
+    points = 72 / figure.dpi
+    assert (np.hypot(*(middle - source)) - radius) * points > 7, "the head is 5 points long"
 
 
 def test_pools_have_no_v_in_the_drawing(case):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import pickle
 import re
 import runpy
 import subprocess
@@ -148,6 +149,34 @@ def test_a_foreign_copy_of_dsnas_runs_the_bits_of_dsnas():
     expected = search.run(dataclasses.replace(setting(SINGLE, **SHORT), relaxation=Dsnas()), 3)
     np.testing.assert_array_equal(run.arrays["log_alpha"], expected["log_alpha"])
     np.testing.assert_array_equal(run.arrays["probability"], expected["probability"])
+
+
+class Bare:
+    """DSNAS by its two functions: nothing is annealed, so there is no ``at``."""
+
+    sample = staticmethod(lambda log_alpha, generator: Dsnas().sample(log_alpha, generator))
+    alpha_gradient = staticmethod(lambda *given: Dsnas().alpha_gradient(*given))
+
+
+def test_two_functions_are_a_method():
+    check(Bare(), NARROW)
+    found = audit(Bare(), seeds=[3], levels=[SINGLE], **SHORT)
+    expected = search.run(dataclasses.replace(setting(SINGLE, **SHORT), relaxation=Dsnas()), 3)
+    np.testing.assert_array_equal(found.runs[SINGLE][0].arrays["log_alpha"], expected["log_alpha"])
+    assert found.name == "Bare" and methods.with_at(Snas()) == Snas()
+
+
+def test_a_method_without_at_travels_to_a_process_with_its_own_attributes():
+    own = pickle.loads(pickle.dumps(methods.with_at(Bare())))
+    assert own.at(0.5) is own and own.name == "Bare" and own.sample is not None
+    with pytest.raises(AttributeError, match="baseline"):
+        _ = own.baseline
+
+
+@pytest.mark.parametrize("scale, seeds", [("tiny", [0, 1]), ("small", [0, 1, 2, 3, 4])])
+def test_the_scale_chooses_the_seeds_where_none_are_named(scale, seeds):
+    found = audit(Dsnas(), scale=scale, each=lambda run, tasks: [task.seed for task in tasks])
+    assert found.runs == {SINGLE: seeds, BILEVEL: seeds}
 
 
 def test_every_level_and_seed_is_run_under_its_own_name_whatever_the_mapping():
@@ -312,8 +341,7 @@ def foreign_draw(self, log_alpha, generator):
 
 BAD = {
     "a class": (Dsnas, "Dsnas is a class; give an object of it, such as Dsnas()"),
-    "nothing": (object(), "object lacks sample, alpha_gradient, at"),
-    "no at": (altered(at=None), "lacks at; give"),
+    "nothing": (object(), "object lacks sample, alpha_gradient; give"),
     "at of nothing": (altered(at=lambda self, progress: None), "at(0) returned None"),
     "no sample": (altered(sample=lambda self, *given: None), "sample returned NoneType; return a nas_core.relaxation.Sample"),
     "a shape": (
@@ -424,11 +452,23 @@ def test_frameworks_that_are_not_recorded_are_left_out(monkeypatch):
     there = {"reference_snas": SINGLE, "reference_darts_bilevel": BILEVEL}
 
     def recorded(parameters, recipes, say):
+        say("read")
         return {level: synthetic.runs(2) for level, recipe in recipes.items() if recipe in there}
 
     monkeypatch.setattr(audit_report, "recorded", recorded)
-    assert {own.name: list(own.runs) for own in audit_report.beside("tiny")} == {"DARTS": [BILEVEL], "SNAS": [SINGLE]}
+    said = []
+    found = {own.name: list(own.runs) for own in audit_report.beside("tiny", said.append)}
+    assert found == {"DARTS": [BILEVEL], "SNAS": [SINGLE]}
+    assert said == [f"{name}, read" for name in audit_report.RECORDED]
     assert {recipe for levels in audit_report.RECORDED.values() for recipe in levels.values()} <= set(RECIPES)
+
+
+def test_a_report_says_which_frameworks_it_lacks_and_how_to_get_them():
+    own, some = made(), [made("DARTS"), made("SNAS")]
+    for text in (audit_report.markdown(own, some), audit_report.page(own, some)):
+        assert "recorded runs at this scale: DSNAS, ProxylessNAS." in text and "NAS_RESULTS_ROOT" in text
+    every = [made(name) for name in audit_report.RECORDED]
+    assert "Not beside it" not in audit_report.page(own, every) and audit_report.absent(every) == ""
 
 
 # -- the command -----------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ CONFIG_KEYS = {
     "html": {"use_multitoc_numbering", "home_page_in_navbar", "favicon"},
     "sphinx": {"local_extensions", "config"},
     "sphinx.config": {"extensions", "html_static_path", "html_css_files", "html_js_files", "html_context", "language",
+                      "html_show_search_summary",
                       "bibtex_bibfiles", "bibtex_default_style", "bibtex_reference_style", "mathjax_path", "mathjax3_config",
                       "nb_render_markdown_format", "nb_merge_streams", "myst_dmath_double_inline", "autodoc_member_order",
                       "autodoc_typehints_format", "autodoc_inherit_docstrings", "autodoc_preserve_defaults",
@@ -238,6 +239,17 @@ def test_page_shows_no_error_and_no_folder_of_this_machine(soups, html, name):
     text = soups[html / f"{name}.html"].get_text()
     assert "Traceback" not in text
     assert str(html) not in text and str(ROOT) not in text
+
+
+def test_punctuation_stays_with_its_formula(soups):
+    alone, kept = [], 0
+    for page, soup in soups.items():
+        for formula in soup.select("span.math"):
+            behind = formula.next_sibling if isinstance(formula.next_sibling, str) else ""
+            if behind[:1] in set(",.;:?!)"):
+                kept += 1
+                alone += [page.name] if "nobreak" not in formula.parent.get("class", []) else []
+    assert alone == [] and kept > 100
 
 
 def book_of_one_page(folder: Path, code: str) -> Path:

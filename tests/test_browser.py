@@ -7,14 +7,18 @@ import os
 import time
 from pathlib import Path
 
+import matplotlib.image
 import pytest
+from bs4 import BeautifulSoup
 
 from nas_core import space
 from nas_core.pages import chromium, player
 from tests import synthetic
 from tests.conftest import ROOT
 from tests.test_book import toc_files
+from tests.test_player import PAGE
 
+ASSETS = ROOT / "book" / "_assets"
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 VIEWS = [
     chromium.View(f"{device}-{scheme}", width, height, phone, scheme)
@@ -34,6 +38,40 @@ STATE = """(() => ({
         .filter(e => getComputedStyle(e).filter !== "none" || getComputedStyle(e).paddingTop !== "0px").map(e => e.src),
 }))()"""
 
+# Text that is TeX to a reader: not code, and not what MathJax keeps for screen readers.
+RAW = r"""(() => {
+    const walk = document.createTreeWalker(document.querySelector("article, body"), NodeFilter.SHOW_TEXT), found = [];
+    for (let own; (own = walk.nextNode());) {
+        if (own.parentElement.closest("script, style, pre, code, dt.sig, mjx-container")) continue;
+        if (/\$\$|\\[a-zA-Z]{2,}/.test(own.data)) found.push(own.data.trim().slice(0, 80));
+    }
+    return found;
+})()"""
+
+# What is wider than its frame. A table may be, if a reader sees that it goes on; a formula must fit beside its number.
+CUT = """(async () => {
+    await new Promise(r => setTimeout(r, 100));
+    const found = [];
+    for (const own of document.querySelectorAll("article table")) {
+        let frame = own.parentElement;
+        while (frame !== document.body && getComputedStyle(frame).overflowX === "visible") frame = frame.parentElement;
+        const scrolls = getComputedStyle(frame).overflowX === "auto" && getComputedStyle(frame).maskImage !== "none";
+        if (own.scrollWidth > frame.clientWidth + 1 && !scrolls) found.push(own.textContent.trim().slice(0, 60));
+    }
+    const apart = (one, two) => one.right <= two.left || two.right <= one.left || one.bottom <= two.top || two.bottom <= one.top;
+    for (const own of document.querySelectorAll("div.math")) {
+        const frame = own.getBoundingClientRect(), number = own.querySelector(".eqno")?.getBoundingClientRect();
+        for (const picture of own.querySelectorAll("mjx-container[display='true'] > svg")) {
+            const box = picture.getBoundingClientRect();
+            if (box.left < frame.left - 1 || box.right > frame.right + 1 || (number && !apart(box, number)))
+                found.push(own.textContent.trim().slice(0, 60));
+        }
+    }
+    return found;
+})()"""
+WIDTHS = (1150, 1024, 800, 390)
+"""From a laptop to a phone: margin notes stand in the text here."""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -51,6 +89,7 @@ def test_page_as_a_reader_sees_it(html: Path, browser, name, view):
     page = browser.open(html / f"{name}.html", view)
     try:
         state = page.evaluate(STATE)
+        raw, cut = page.evaluate(RAW), [] if view.phone else page.evaluate(CUT)
         page.screenshot(SCREENSHOTS / f"{name}-{view.name}.png")
     finally:
         page.close()
@@ -60,11 +99,105 @@ def test_page_as_a_reader_sees_it(html: Path, browser, name, view):
     assert state["width"] <= view.width, "the page scrolls sideways"
     assert state["rendered"] == state["mathematics"], "some mathematics stayed as TeX"
     assert (state["faulty"], state["invisible"], state["altered"]) == ([], [], [])
+    assert (raw, cut) == ([], [])
+
+
+@pytest.mark.parametrize("name", toc_files())
+def test_page_fits_every_width_with_its_margin_notes(html: Path, browser, name):
+    tab = browser.open(html / f"{name}.html", VIEWS[0])
+    try:
+        for width in WIDTHS:
+            tab.look(chromium.View("some", width, 900, width < 500, "light"))
+            time.sleep(chromium.SETTLING)
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, (
+                f"the page scrolls sideways at {width}"
+            )
+            notes = tab.evaluate(
+                "[...document.querySelectorAll('article aside.margin')].map((own) => own.getBoundingClientRect())"
+                ".map(({left, right}) => [left, right])"
+            )
+            assert [own for own in notes if own[0] < 0 or own[1] > width] == [], f"a note is cut at {width}"
+    finally:
+        tab.close()
+
+
+def test_search_from_disk_finds_pages_and_reports_no_error(html: Path, browser):
+    tab = browser.open(html / "search.html", VIEWS[0], query="?q=entropy")
+    try:
+        hits = "document.querySelectorAll('#search-results ul.search li a').length"
+        wait(lambda: tab.evaluate(hits) >= 3)
+        time.sleep(0.5)
+        assert tab.evaluate(hits) >= 3 and tab.visit.errors == []
+    finally:
+        tab.close()
+
+
+@pytest.fixture
+def open_body(browser, tmp_path):
+    """Open a page of the book's style sheets and scripts with this in its article."""
+    tabs = []
+
+    def opened(body: str) -> chromium.Page:
+        page = tmp_path / "page.html"
+        looks = "".join(
+            f"<style>{(ASSETS / name).read_text('utf-8')}</style>" for name in ("book.css", "accessible.css")
+        )
+        script = f"<script>{(ASSETS / 'accessible.js').read_text('utf-8')}</script>"
+        page.write_text(f"<!doctype html><meta charset=utf-8>{looks}{script}<article class=bd-content>{body}</article>")
+        tabs.append(browser.open(page, VIEWS[0]))
+        return tabs[-1]
+
+    yield opened
+    for tab in tabs:
+        tab.close()
+
+
+UNDER_ITS_NUMBER = (
+    "<div class='math' style='width:20em'><span class='eqno' style='float:right;margin-left:-3em'>(1)</span>"
+    "<mjx-container display='true'><svg width='315' height='9'></svg></mjx-container></div>"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "raw", "cut"),
+    [
+        ("<p>$$</p>", 1, 0),
+        (r"<p>as \tfrac12 says</p>", 1, 0),
+        (r"<p>as <code>$$ \tfrac12</code> says</p>", 0, 0),
+        ("<div style='width:9em;overflow:hidden'><table style='width:20em'><tr><td>wide</table></div>", 0, 1),
+        ("<div class='pst-scrollable-table-container' style='width:9em'><table style='width:20em'><tr><td>w</table></div>", 0, 0),
+        ("<div class='math' style='width:9em'><mjx-container display='true'><svg width='400'></svg></mjx-container></div>", 0, 1),
+        ("<div class='math' style='width:9em'><mjx-container display='true'><svg width='40'></svg></mjx-container></div>", 0, 0),
+        (UNDER_ITS_NUMBER, 0, 1),
+    ],
+    ids=["dollars", "command", "code", "cut table", "scrolling table", "wide formula", "formula", "under its number"],
+)  # fmt: skip
+def test_raw_tex_and_cut_content_are_seen(open_body, body, raw, cut):
+    tab = open_body(body)
+    assert (len(tab.evaluate(RAW)), len(tab.evaluate(CUT))) == (raw, cut)
+
+
+def test_what_goes_on_fades_on_that_side_alone(open_body):
+    tab = open_body(
+        "<div class='pst-scrollable-table-container' style='width:9em'><table style='width:30em'><tr><td>w</table></div>"
+    )
+    sides = "(({dataset}) => ['moreLeft' in dataset, 'moreRight' in dataset])(document.querySelector('article div'))"
+    wait(lambda: tab.evaluate(sides) == [False, True])
+    for place, expected in ((50, [True, True]), (9999, [True, False])):
+        tab.evaluate(f"document.querySelector('article div').scrollLeft = {place}")
+        wait(lambda expected=expected: tab.evaluate(sides) == expected)
+
+
+def test_a_picture_has_the_whole_page_and_leaves_the_window_as_it_was(open_body, tmp_path):
+    tab = open_body("<p style='height:3000px;background:linear-gradient(red, blue)'>long</p>")
+    tab.screenshot(tmp_path / "page.png")
+    image = matplotlib.image.imread(tmp_path / "page.png")
+    assert image.shape[0] > 3000 and image.shape[1] == VIEWS[0].width and image[-100, 600, 2] > 0.9
+    assert tab.evaluate("innerHeight") == VIEWS[0].height
 
 
 # The player of wiring evolution, on a page of its own
 
-ASSETS = ROOT / "book" / "_assets"
 PLAYER = """(() => {
     const say = (name) => document.querySelector(name);
     return {
@@ -201,3 +334,22 @@ def test_small_multiples_stand_in_for_the_player(open_player, script):
     state = tab.evaluate(PLAYER)
     assert (state["live"], state["stills"]) == ("none", "block")
     tab.screenshot(SCREENSHOTS / f"player-{'print' if script else 'no-script'}.png")
+
+
+SMALL_PHONE = chromium.View("small phone", 360, 640, True, "light")
+
+
+def test_introduction_moves_within_five_seconds_of_being_opened_on_a_small_phone(html: Path, browser):
+    tab = browser.open(html / "01_introduction.html", SMALL_PHONE)
+    try:
+        wait(lambda: tab.evaluate("parseInt(document.querySelector('.player-clock').textContent.split(' ')[1])") >= 2)
+        top = tab.evaluate("document.querySelector('.player-stage').getBoundingClientRect().top")
+    finally:
+        tab.close()
+    assert top < SMALL_PHONE.height, "the reader must scroll to see it move"
+
+
+def test_players_of_the_introduction_are_small(html: Path):
+    page = BeautifulSoup((html / "01_introduction.html").read_text(encoding="utf-8"), "html.parser")
+    players = page.select(".wiring-player")
+    assert len(players) == 2 and sum(len(str(own).encode()) for own in players) < PAGE

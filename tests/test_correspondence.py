@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from nas_core.pages import correspondence
+from nas_core.pages import correspondence, tables
 from nas_core.pages.correspondence import ITEMS, MISSING, CorrespondenceError
 from nas_core.pages.notation import SYMBOLS
 
@@ -93,7 +93,7 @@ def test_rows_link_to_what_is_there(book):
     assert found["Theorem 2"][2] == found["Theorem 4"][2] == "{prf:ref}`Theorem 2 <paper-thm-2>` in {doc}`one`"
     assert found["Fig 9"][2:] == [
         "{numref}`paper-fig-9a`, {numref}`paper-fig-9b` in {doc}`two`",
-        "`pages.drawing.cell_drawing`",
+        tables.code("pages.drawing.cell_drawing"),
     ]
     assert found["Eq 9"][2] == MISSING, "a reference is not a label"
     assert found["Eq 2"][2] == MISSING != found["Eq 25"][2], "2 is not 25"

@@ -11,7 +11,7 @@ import pytest
 
 from nas_core import space
 from nas_core.lab.store import Job, Store
-from nas_core.pages import cost_figures, style, summary
+from nas_core.pages import cost_figures, cost_reasons, style, summary
 from nas_core.pages import cost_measures as measures
 from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from nas_core.pages.parameters import Parameters
@@ -108,7 +108,7 @@ def test_fewer_than_five_seeds_test_nothing(claim_id, count):
 
 def test_runs_that_cannot_tell_say_why():
     for results, reason in (
-        ({}, "none is given"),
+        ({}, "none is among the runs here"),
         ({measures.INITIAL: synthetic.runs(5, statistics=False)}, "fixed weights"),
     ):
         found = measures.judge("H1", results)
@@ -364,6 +364,97 @@ def test_paper_scale_stands_beside_or_names_its_command():
     assert figure.axes[0].get_xlabel() == "share of training"
     own = {label: group(0.1, count=1, scale="paper") for label in results}
     assert "themselves" in cost_figures.paper_scale_words(own, own) and cost_figures.beside(own, own) == {}
+
+
+# Where it is not reproduced
+
+
+def test_a_single_run_counts_its_signs_inside_itself():
+    run = group(entry(-0.05, 0.05), count=1)
+    noisy = [with_entries(run[0], entry(-0.05, 0.0015), error=0.001)]
+    assert cost_reasons.count_words(run) == "34, 1, 0 (inside the run)"
+    assert cost_reasons.count_words(noisy) == "0, 1, 34 (inside the run)"
+    assert cost_reasons.count_words(group(0.05, 0.001)) == "35, 0, 0"
+    assert "34, 1, 0 (inside the run)" in cost_figures.comparison_table({"one": run})
+
+
+def test_how_many_seeds_a_sign_needs():
+    values = np.array([1.0, 2.0, 3.0])  # |mean| is two standard deviations
+    needed = cost_reasons.seeds_needed(values)
+    assert 2 * np.sqrt(needed) > cost_reasons.stats.t.ppf(0.975, needed - 1)
+    assert 2 * np.sqrt(needed - 1) <= cost_reasons.stats.t.ppf(0.975, needed - 2)
+    assert cost_reasons.seeds_needed(values - 2, most=50) == 50
+    assert cost_reasons.seeds_needed(np.array([1.0, np.nan]), most=50) == 50, "one value has no spread"
+    words_ = cost_reasons.seeds_words({measures.INITIAL: group(0.01, 0.03)})
+    assert re.search(r"the sign of \d+ of 35 entries is open", words_) and "against the 5 there are" in words_
+    assert "every entry is shown" in cost_reasons.seeds_words({measures.INITIAL: group(0.05, 1e-4)})
+    assert "A single run" in cost_reasons.seeds_words({measures.INITIAL: group(0.05, count=1)})
+
+
+def test_an_entry_that_stays_positive_is_followed_to_the_papers_scale():
+    results = given(after=entry(0.05, -0.05))
+    table = cost_reasons.odd_table(
+        {measures.TRAINED: results[measures.TRAINED], "long": group(entry(0.02, -0.05), count=1)}
+    )
+    assert table.count("\n") == 2 and "on e2" in table and "0.02 ± 0.001" in table
+    also = {measures.TRAINED: group(entry(0.02, -0.05), count=1)}
+    assert "neither width nor length nor data" in cost_reasons.odd_words(results, also)
+    turned = {measures.TRAINED: group(-0.05, count=1)}
+    assert "0 of 1 are positive as well" in cost_reasons.odd_words(results, turned)
+    assert "none is recorded" in cost_reasons.odd_words(results, {})
+    assert cost_reasons.odd_words(given(), also) == "" and "No entry" in cost_reasons.odd_table(given())
+
+
+def ending(after, augment, spread=0.001):
+    """Trained runs whose L − H on plain training images ends at ``after``."""
+    runs = [with_entries(run, -0.01) for run in synthetic.runs(5, cells=1, train_cost=(0.1, after), noise=spread)]
+    for run in runs:
+        run.meta["config"]["data"]["augment"] = augment
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("with_", "without", "words_"),
+    [
+        (
+            0.08,
+            -0.05,
+            "Augmentation explains all of the positive sign. Without it the sign that the paper has is shown.",
+        ),
+        (
+            0.08,
+            0.02,
+            "Augmentation explains a part of the positive sign. Without it the sign is still shown to be positive.",
+        ),
+        (0.08, 0.0801, "Augmentation is not shown to be the reason."),
+        (-0.08, -0.05, "T2 needs no other reason"),
+    ],
+)
+def test_what_augmentation_explains_is_the_paired_change(with_, without, words_):
+    found = cost_reasons.plain_words(ending(with_, "crop-flip"), ending(without, "none")[::-1])
+    assert words_ in found
+
+
+def test_the_control_of_the_images_stands_beside_the_trained_runs():
+    table = cells(cost_reasons.plain_table({"a": ending(0.08, "crop-flip"), "b": ending(-0.05, "none")}))
+    assert [row[2] for row in table] == ["crop-flip", "none"] and [row[4].split(" ")[0] for row in table] == [
+        "0.08",
+        "−0.05",
+    ]
+
+
+def test_an_evaluation_says_how_few_architectures_it_draws():
+    run = synthetic.result()
+    run.meta["config"] |= {"batch_size": 64, "evaluation_images": 512, "statistics_epochs": 25}
+    words_ = cost_reasons.evaluation_words([run])
+    assert "its 8 batches, 512 images in all" in words_ and "25 passes over 1000 images" in words_
+
+
+def test_what_would_settle_it_are_the_seeds_that_are_not_recorded():
+    commands = cost_reasons.settling({measures.TRAINED: group(0.1, count=1, scale="paper")})
+    assert "reference_cost_trained --scale paper --seeds 1-4" in commands
+    assert "reference_cost_initial --scale paper --seeds 0-4" in commands
+    assert "corrected_cost_plain --scale paper --seeds 0-4" in commands
 
 
 # From parameters to runs

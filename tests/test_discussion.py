@@ -169,7 +169,7 @@ def test_speed_needs_points_that_differ(monkeypatch):
 
 def judged(direction: str, magnitude: str = REPRODUCED, n: int = 5) -> list[Verdict]:
     return [
-        Verdict(own.id, direction, magnitude, n, -1.0, -1.5, -0.5, "edges", "Because.", "small", "digits")
+        Verdict(own.id, direction, magnitude, n, -0.5, -0.75, -0.25, "edges", "Because.", "small", "digits")
         for own in claims.CLAIMS
     ]
 
@@ -179,7 +179,7 @@ def judged(direction: str, magnitude: str = REPRODUCED, n: int = 5) -> list[Verd
 def test_five_sentences_say_direction_and_magnitude(direction, magnitude):
     said = findings.sentences(judged(direction, magnitude))
     assert len(said) == 5 and all(sentence.endswith(".") for sentence in said)
-    numbers = "−1.00 edges [−1.50, −0.50], n = 5 (small, digits)"
+    numbers = "−0.50 edges [−0.75, −0.25], n = 5 (small, digits)"
     for sentence in said[:3]:
         word = {REPRODUCED: " is reproduced:", PARTLY: " is reproduced in part:", NOT_REPRODUCED: " is not reproduced:",
                 NOT_TESTED: " is not tested at this scale: Because."}[direction]  # fmt: skip
@@ -202,7 +202,7 @@ def test_sentences_differ_by_direction_and_group_mixed_outcomes():
     last = findings.sentences(mixed)[-1]
     places = [
         last.index(words)
-        for words in ("Borne out is that inter", "; not borne out is that edges", "; not tested is whether P3")
+        for words in ("Borne out is that inter", "; not borne out is that edges", "; not tested is whether fewer edges")
     ]
     assert places == sorted(places)
     assert last.count("(small, digits)") == 3 and last.count("(tiny, digits)") == 1, (

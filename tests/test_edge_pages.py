@@ -206,6 +206,17 @@ def test_equal_training_is_graded_by_what_it_leaves(left, expected):
     assert outcome("B7", every(**{measures.EQUAL: left})) == expected
 
 
+def test_equal_training_is_judged_where_idle_weights_stand_still_on_both_sides():
+    """Moving idle weights alone would lift Fig 27a here; that is no effect of equal training."""
+    assert outcome("B7", every(**{"27a": 0.4, measures.STILL: 0.0})) == (NOT_REPRODUCED,) * 2
+    assert not measures.SETTINGS[measures.STILL].figure and measures.idle_words(measures.STILL) == "stand still"
+    usual, still = (measures.SETTINGS[label] for label in ("27a", measures.STILL))
+    assert (usual.cell, usual.relaxation) == (still.cell, still.relaxation)
+    for words, (label, other) in edge_tables.STEPS.items():
+        same = measures.idle_words(label) == measures.idle_words(other)
+        assert same or words.startswith("idle") or label == "27f", "one cause a step"
+
+
 def test_nothing_is_left_only_if_its_interval_says_so():
     given = every() | {measures.EQUAL: setting(measures.EQUAL, 0.012, noise=0.03)}
     left = measures.differences(given[measures.EQUAL], "end")
@@ -214,8 +225,9 @@ def test_nothing_is_left_only_if_its_interval_says_so():
 
 
 def test_equal_training_is_paired_by_seed():
-    given = {"27a": setting("27a", 0.1, first=2), measures.EQUAL: setting(measures.EQUAL, 0.0, count=9)[::-1]}
-    for run in (*given["27a"], *given[measures.EQUAL]):  # the seeds differ far more than the settings do
+    given = {measures.STILL: setting(measures.STILL, 0.1, first=2)}
+    given[measures.EQUAL] = setting(measures.EQUAL, 0.0, count=9)[::-1]
+    for run in (*given[measures.STILL], *given[measures.EQUAL]):  # the seeds differ far more than the settings do
         run.arrays["statistics_mean"][0, 2] += 5.0 * run.meta["seed"]
     verdict = measures.judge("B7", given)
     assert verdict.n == 5 and verdict.estimate == pytest.approx(-0.1, abs=0.02) and verdict.direction == REPRODUCED
@@ -226,7 +238,7 @@ def test_few_seeds_and_missing_settings_test_nothing(claim_id, paper):
     few = {label: runs[:4] for label, runs in paper.items()}
     assert outcome(claim_id, few) == (NOT_TESTED, NOT_TESTED)
     verdict = measures.judge(claim_id, {"27a": paper["27a"]})
-    assert (verdict.direction, verdict.n) == (NOT_TESTED, 0) and "none is given" in verdict.sentence
+    assert (verdict.direction, verdict.n) == (NOT_TESTED, 0) and "none is among the runs here" in verdict.sentence
     no_passes = {label: synthetic.runs(5, cell=measures.SETTINGS[label].cell, statistics=False) for label in paper}
     assert "no passes" in measures.judge(claim_id, no_passes).sentence
 
@@ -262,8 +274,10 @@ def test_predictions_are_those_that_the_runs_can_test(paper):
     assert len(found) == 14 and all(np.isfinite(own.values).all() for own in found.values())
     change = found["fixing (0,1) lowers it against never none"]
     assert change.cause == "sharing" and abs(change.values.mean()) < 0.02
-    few = measures.predictions({"27a": paper["27a"], measures.EQUAL: paper[measures.EQUAL]})
-    assert [own.expected for own in few] == [0, 0, -1]
+    few = {label: paper[label] for label in ("27a", measures.STILL, measures.EQUAL)}
+    assert [own.expected for own in measures.predictions(few)][:3] == [0, 0, -1]
+    del few[measures.STILL]
+    assert [own.expected for own in measures.predictions(few)] == [0, 0], "idle weights must do the same on both sides"
 
 
 def test_predictions_say_as_predicted_contradicted_and_compatible():
@@ -283,6 +297,22 @@ def test_predictions_say_as_predicted_contradicted_and_compatible():
 
 
 # Tables and figures
+
+
+def test_the_statement_on_three_edges_is_about_three_edges(paper):
+    words = edge_tables.highest_words(paper)
+    assert "in 28a the highest mean is that of (1,2); (1,2) is the highest of the three in 5 of 5 seeds" in words
+    given = {"28a": setting("28a", 0.1)}
+    cell = measures.SETTINGS["28a"].cell
+    for run in given["28a"]:
+        run.arrays["statistics_mean"][:, cell.index((0, 1)), 1:] = 0.9
+    words = edge_tables.highest_words(given)
+    assert (
+        "in 28a the highest mean is that of (0,1); (1,2) is the highest of the three in 0 of 5 seeds, its mean minus the highest of the others −0.49 ["
+        in words
+    )
+    assert "28b the" not in words and "none is given" in edge_tables.highest_words({})
+
 
 TABLES = {
     "difference": edge_tables.difference_table,

@@ -7,6 +7,7 @@ from nas_core.estimators import entries
 from nas_core.lab import experiments, recipes
 from nas_core.lab.estimator_recipes import RECIPES
 from nas_core.lab.store import describe
+from nas_core.pages import estimator_designs as designs
 from nas_core.pages import estimator_pages as page
 from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from nas_core.space import minimal
@@ -14,10 +15,27 @@ from tests.synthetic import FakeResult
 from tests.synthetic import runs as searches
 
 WANTED = entries(minimal())
+CONFIG = describe(RECIPES["cost_estimators"]("tiny"))["config"]
+DESIGNS, OWN = CONFIG["designs"], CONFIG["conditioned"]
+BARE = FakeResult({}, {"config": CONFIG})
 TRUTH = np.where(WANTED, 0.1, 0.0)
 
 
-def run(seed=0, *, gain=6.0, bias=0.05, cancels=0.5, repeats=5):
+def designed(spread=1.0):
+    """Designs of which an operation evaluated takes 10 ms on top of 100, with a variance of 1 + 8/n for n first nodes; ``spread``
+    multiplies the variance of the page's own."""
+    cost = [0.01 * designs.evaluations(BARE, own) + 0.1 for own in DESIGNS]
+    variance = np.array([1 + 8 / own["nodes"] for own in DESIGNS])
+    variance[DESIGNS.index(OWN)] *= spread
+    return {
+        "variance": variance[None, :, None, None] * np.where(WANTED, 1e-4, 0.0) * np.ones((2, 1, 1, 1)),
+        "count": np.full((2, len(DESIGNS), 5, 8), 16),
+        "seconds": 16 * np.array(cost)[None].repeat(2, 0),
+        "steps": np.full((2, len(DESIGNS)), 16),
+    }
+
+
+def run(seed=0, *, gain=6.0, bias=0.05, cancels=0.5, repeats=5, design=1.0):
     """A run in which conditioning takes ``gain`` times less time than sampling and the counterfactual bias is ``bias``."""
     rng = np.random.default_rng(seed)
 
@@ -42,11 +60,17 @@ def run(seed=0, *, gain=6.0, bias=0.05, cancels=0.5, repeats=5):
             "single": np.array([3.0, 5.0, 2.0])[:, None, None] * np.ones((2, 1, 5, 8)),
             "shared": np.array([1.0, 5.0, 1.0])[:, None, None] * np.ones((2, 1, 5, 8)),
         },
+        "design": designed(design),
+        "adaptive": {
+            "signs": np.where(WANTED, 24.0, np.nan)[None].repeat(2, 0) + np.where(np.arange(8) == 7, np.nan, 0.0),
+            "small": (WANTED & (np.arange(8) == 7) & (np.arange(5)[:, None] > 0))[None].repeat(2, 0),
+            "seconds": np.full(2, 3.0),
+            "steps": np.full(2, 24),
+        },
     }
     arrays = {f"{name}_{what}": value for name, part in parts.items() for what, value in part.items()}
-    config = describe(RECIPES["cost_estimators"]("tiny"))["config"]
     meta = searches(1, recipe="cost_estimators", scale="tiny", dataset="digits")[0].meta
-    return FakeResult(arrays | {"steps_per_pass": np.array(12)}, meta | {"seed": seed, "config": config})
+    return FakeResult(arrays | {"steps_per_pass": np.array(12)}, meta | {"seed": seed, "config": CONFIG})
 
 
 def many(count=5, **dials):
@@ -105,21 +129,59 @@ def test_the_table_of_signs_counts_within_fixed_passes():
 
 
 def test_the_best_split_comes_from_the_measured_times():
-    # 100 ms a batch with 8 operations evaluated, 10 s with 384: 26.3 ms each.
-    slope = (10.0 - 0.1) / (64 * 6 - 8)
-    assert np.isnan(page._best(run(), 0)) == (0.1 - 8 * slope <= 0)
-    own = run()
-    own.arrays["exact_seconds"] = np.full(2, 8.0)
-    slope = (2.0 - 0.1) / (64 * 6 - 8)
-    assert page._best(own, 0) == pytest.approx(np.sqrt(2 / 5 * (0.1 - 8 * slope) / slope))
+    # Shared variance 2 of the architecture against 5 of the batch, 10 ms an operation on top of 100.
+    assert designs.best_nodes(run(), 0) == pytest.approx(np.sqrt(2 / 5 * 0.1 / 0.01))
+    flat = run()
+    flat.arrays["design_seconds"] = np.ones((2, len(DESIGNS)))
+    assert np.isnan(designs.best_nodes(flat, 0)), "without a price of an architecture there is no best number"
 
 
-@pytest.mark.parametrize("draw", [page.error_against_time, page.bias_and_noise, page.variance_split, page.signs_known])
+def test_designs_are_timed_to_the_same_error_as_the_pages_own():
+    found = designs.times(many())
+    assert found.shape == (5, 2, len(DESIGNS)) and found[..., DESIGNS.index(OWN)] == pytest.approx(1)
+    two = DESIGNS.index(OWN | {"nodes": 2})
+    assert found[..., two] == pytest.approx((1 + 4) * (0.1 + 0.02) / ((1 + 1) * (0.1 + 0.08)))
+    every = DESIGNS.index(OWN | {"between": None})
+    assert designs.evaluations(BARE, DESIGNS[every]) == 48 and designs.evaluations(BARE, OWN) == 8
+    assert [designs.dial(own, OWN) for own in (DESIGNS[two], DESIGNS[every], OWN)] == ["nodes", "between", ""]
+    assert "the fastest design is that of this page" in designs.design_words(many())
+    assert "the fastest design is the one with 2 rounds of direct edges" in designs.design_words(many(design=1.5))
+
+
+def test_an_entry_that_a_design_seldom_observes_costs_it_time():
+    whole, holed = run(), run()
+    two = DESIGNS.index(OWN | {"nodes": 2})
+    holed.arrays["design_count"][:, two] = 8
+    assert designs.times([holed])[0, 0, two] == pytest.approx(2 * designs.times([whole])[0, 0, two])
+
+
+def test_batches_for_a_sign_are_those_of_most_runs():
+    runs = many()
+    for own in runs[:3]:
+        own.arrays["sampled_signs"] = own.arrays["sampled_signs"] + np.where(np.arange(8) == 2, np.nan, 0.0)
+    found = designs.batches_for_signs(runs, "sampled")
+    assert found[0, 0, 1] == 110 and np.isnan(found[0, 0, 2]) and np.isnan(found[0, 0, 0])
+    assert (
+        "sampled, before training: 30 of 35 signs, half of them after 145 batches"
+        in designs.signs_map(runs).get_label()
+    )
+
+
+def test_the_adaptive_run_says_what_it_saved_and_what_stayed_open():
+    # 24 of 60 batches; 3 s, where five passes of 12 batches at 0.1 s take 6.
+    assert designs._adaptive(run(), 0) == (24, pytest.approx(0.5), 30, 4, 1)
+    assert "batches, of 60" in designs.adaptive_table(many()) and "below 50 %" in designs.adaptive_table(many())
+
+
+DRAWN = (page.error_against_time, page.bias_and_noise, page.variance_split, page.signs_known)
+
+
+@pytest.mark.parametrize("draw", [*DRAWN, designs.time_by_design, designs.signs_map])
 @pytest.mark.parametrize("count", [1, 5])
 def test_figures_say_what_they_show(draw, count, recwarn):
     figure = draw(many(count))
     words = figure.get_label()
-    assert "before training" in words and "after training" in words and "nan" not in words
+    assert "before training" in words.lower() and "after training" in words.lower() and "nan" not in words
     drawn = page.style.svg(figure)
     assert len(drawn) > 1000 and not recwarn.list
     if count == 1:
@@ -136,7 +198,7 @@ def test_figures_speak_of_their_data():
     )
 
 
-@pytest.mark.parametrize("table", [page.comparison, page.splits, page.stopping])
+@pytest.mark.parametrize("table", [page.comparison, designs.splits, page.stopping, designs.adaptive_table])
 def test_tables_have_a_row_a_state(table):
     text = table(many())
     assert text.count("before training") == text.count("after training") >= 1 and "nan" not in text
@@ -187,3 +249,15 @@ def test_the_recipe_differs_between_scales_in_size_and_pace_only(scale):
 def test_the_shared_pass_agrees_with_probes_on_the_page():
     check = page.verification(architectures=20, cell=minimal().only(("none", "skip_connect", "dil_conv_3x3")))
     assert check.costs == 100 and check.difference < 1e-12 * max(1, check.largest) and check.largest > 1e-3
+
+
+def test_the_recorded_check_stands_under_the_one_of_the_page():
+    drawn = page.Check(1e-16, 0.1, 150, 750)
+    arrays = {
+        "difference": np.full(5, 2e-16), "largest": np.full(5, 0.2), "architectures": np.array(32768),
+        "probed": np.array([[np.nan, 0.5]]), "shared": np.array([[np.nan, 0.5 + 4e-16]]),
+    }  # fmt: skip
+    lines = page.check_table(drawn, [FakeResult(arrays, {})]).splitlines()
+    assert lines[-1] == "| every one, recorded | 32768 | 163840 | 2.0e-16 | 2.0e-01 | 4.4e-16 |"
+    assert len(page.check_table(drawn, []).splitlines()) == 3
+    assert experiments.experiment_of(page.EVERY["every architecture"]) == "enumeration" in experiments.EXPERIMENTS

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nas_core import estimation
+from nas_core import estimation, verification
 from nas_core.conditioned import SharedBatch, every_architecture, layout, table, weights, wiring
 from nas_core.cost import exact_cost, probe
 from nas_core.data import DataConfig
@@ -22,6 +22,7 @@ from nas_core.estimators import (
     decided,
     entries,
     exact_tables,
+    known_small,
     measure,
     sign_known,
     two_way,
@@ -90,14 +91,14 @@ def test_the_whole_table_is_the_enumerated_one():
     np.testing.assert_allclose(again, found.numpy(), rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("estimator", [Conditioned(), Conditioned(2, 3, 2), Sampled()])
+@pytest.mark.parametrize("estimator", [Conditioned(), Conditioned(3), Conditioned(16, 3, 2), Sampled()])
 def test_estimators_agree_with_the_exact_table_on_average(estimator):
     """Over many draws on one batch the mean lies within four and a half standard errors; a wrong weight moves it by far more."""
     cell = minimal().without(("sep_conv_5x5", "dil_conv_5x5", "max_pool_3x3")).without("sep_conv_3x3", 1)
     net, data = network(cell, channels=2, eps=EPS), batch(images=4, size=4)
     draws = 400 if estimator == Sampled() else 100
     wanted, generator = entries(cell), torch.Generator().manual_seed(1)
-    exact = Conditioned(rounds=None).row(net, *data, generator).numpy()
+    exact = Conditioned(nodes=None).row(net, *data, generator).numpy()
     rows = measure(net, estimator, itertools.repeat(data, draws), generator)
     off = np.abs(rows.mean() - exact)[wanted] / (rows.standard_error()[wanted] + 1e-12)
     assert off.max() < 4.5
@@ -107,7 +108,7 @@ def test_estimators_agree_with_the_exact_table_on_average(estimator):
 def test_the_counterfactual_answer_is_another_one():
     net, data = network(minimal().only(THREE), channels=2), batch(images=4)
     generator = torch.Generator().manual_seed(1)
-    exact = Conditioned(rounds=None).row(net, *data, generator).numpy()
+    exact = Conditioned(nodes=None).row(net, *data, generator).numpy()
     rows = measure(net, Counterfactual(), itertools.repeat(data, 300), generator)
     wanted = entries(net.config.cell)
     assert (rows.count()[wanted] == 300).all()
@@ -133,11 +134,13 @@ def test_conditioning_has_less_variance_and_observes_everything():
     assert np.nanmean(few.variance()[wanted]) < 0.5 * np.nanmean(many.variance()[wanted])
 
 
-@pytest.mark.parametrize("own", [Conditioned(2, None), Conditioned(1, 2), Conditioned(1, 5, 3)])
+@pytest.mark.parametrize("own", [Conditioned(16, None), Conditioned(8, 2), Conditioned(8, 5, 3), Conditioned(4, 2)])
 def test_a_design_gives_every_candidate_its_turn(own):
     design = own.design(NetworkConfig(), torch.Generator().manual_seed(0))
     for f in range(2):
-        assert np.bincount([choice[f] for choice in design.first], minlength=8).tolist() == [own.rounds] * 8
+        counts = np.bincount([choice[f] for choice in design.first], minlength=8)
+        assert counts.sum() == own.nodes and counts.max() - counts.min() <= 1
+        assert own.nodes % 8 or counts.max() == counts.min(), "a whole Latin square is fair"
     assert {k for some in design.between for k in some} == set(range(8))
     assert all(len(set(some)) == len(some) == 2 + (own.between or 6) for some in design.between)
     for some in design.direct:
@@ -155,8 +158,8 @@ def test_what_cannot_be_conditioned_is_refused_in_one_sentence():
     ):
         with pytest.raises(ValueError, match="conditioning needs .*; take the sampled estimator there"):
             wiring(config)
-    with pytest.raises(ValueError, match="rounds is 0; give a whole number of at least 1"):
-        Conditioned(rounds=0)
+    with pytest.raises(ValueError, match="nodes is 0; give a whole number of at least 1"):
+        Conditioned(nodes=0)
 
 
 # --- variance ---------------------------------------------------------------------------------------------------------
@@ -240,12 +243,43 @@ def test_adaptive_stops_when_every_sign_is_known_and_agrees_with_the_whole_walk(
     values = np.random.default_rng(0).normal(size=(200, 5, 8)) + 2
     values[..., NONE] = 0
     net = types.SimpleNamespace(config=NetworkConfig())
-    rows, steps = adaptive(net, Told(values), itertools.repeat((None, None), 200), None, every=10)
+    found = adaptive(net, Told(values), itertools.repeat((None, None), 200), None, every=10)
     whole = decided(Rows(values, 1.0), range(10, 201, 10), 0.95, wanted)
-    assert np.array_equal(steps, whole, equal_nan=True) and len(rows.values) == np.nanmax(whole) < 200
+    assert np.array_equal(found.signs, whole, equal_nan=True) and len(found.rows.values) == np.nanmax(whole) < 200
     values[:, 0, 1] -= 2  # this one is never known
-    rows, steps = adaptive(net, Told(values), itertools.repeat((None, None), 200), None, every=10)
-    assert len(rows.values) == 200 and np.isnan(steps[0, 1])
+    found = adaptive(net, Told(values), itertools.repeat((None, None), 200), None, every=10)
+    assert len(found.rows.values) == 200 and np.isnan(found.signs[0, 1]) and not found.small.any()
+
+
+def test_adaptive_stops_where_what_is_left_is_shown_to_be_negligible():
+    values = np.random.default_rng(0).normal(size=(400, 5, 8)) + 2
+    values[..., NONE] = 0
+    values[:, 0, 1] -= 2  # without a sign, and small against the rest
+    values[:, 0, 2] -= 1  # half as large as the rest: never shown to be below a quarter of it
+    net = types.SimpleNamespace(config=NetworkConfig())
+
+    def after(negligible):
+        return adaptive(net, Told(values), itertools.repeat((None, None), 400), None, every=10, negligible=negligible)
+
+    found = after(0.25)
+    assert len(found.rows.values) < 300 and found.small[0, 1] and found.small.sum() == 1 and np.isnan(found.signs[0, 1])
+    assert np.isfinite(found.signs[0, 2])
+    assert len(after(0.5).rows.values) < len(found.rows.values), "a coarser question is answered sooner"
+    assert len(after(0.01).rows.values) == 400, "and a finer one not in time"
+
+
+def test_small_costs_are_called_small_as_rarely_wrongly_as_signs():
+    """A cost of just the size that counts as negligible is called smaller in 5 % of walks at most."""
+    rng = np.random.default_rng(1)
+    wanted, base = np.ones((1, 4), bool), np.array([0.5, 1.2, 1.2, 1.2])
+    share = 0.5 / np.sqrt((base**2).mean())
+    walks = [Rows(rng.normal(size=(80, 1, 4)) * 0.3 + base, 1.0) for _ in range(200)]
+    looks = list(enumerate(range(5, 81, 5), start=1))
+    wrong = [
+        any(known_small(Rows(own.values[:n], 1.0), j, 0.95, wanted, share)[0, 0] for j, n in looks) for own in walks
+    ]
+    assert np.mean(wrong) < 0.07
+    assert known_small(walks[0], 16, 0.95, wanted, 2 * share)[0, 0], "twice the bound is told from it"
 
 
 # --- the experiment ---------------------------------------------------------------------------------------------------
@@ -256,6 +290,7 @@ def small(**changes):
         "network": NetworkConfig(cell=minimal().only(THREE), channels=4),
         "data": DataConfig("digits", images=64, held_out=0.0),
         "epochs": 1, "batch_size": 16, "repeats": 2, "sampled_passes": 2, "layout_batches": 2, "fixed_passes": 2,
+        "designs": (Conditioned(2), Conditioned()), "design_batches": 5,
     }  # fmt: skip
     return estimation.EstimatorConfig(**{**values, **changes})
 
@@ -273,11 +308,36 @@ def test_the_experiment_repeats_its_bits_and_says_how_far_it_is():
     )
     assert (first["sampled_steps"] == 8).all() and (first["conditioned_steps"] == 4).all()
     assert first["exact_single"].shape == first["exact_shared"].shape == (2, 3, 5, 8)
+    assert first["design_variance"].shape == (2, 2, 5, 8) and (first["design_steps"] == 5).all()
+    assert first["adaptive_signs"].shape == first["adaptive_small"].shape == (2, 5, 8)
+    assert (first["adaptive_steps"] <= 2 * first["steps_per_pass"]).all(), "the passes of the repeats are the cap"
     assert not np.array_equal(first["exact_mean"][0], first["exact_mean"][1]), "θ has moved"
     assert estimation.estimate(small()) > 0
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"repeats": 1}, {"layout_batches": 1}, {"confidence": 1.0}])
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"repeats": 1}, {"layout_batches": 1}, {"confidence": 1.0}, {"fixed_passes": 5},
+                                   {"negligible": 0.0}, {"design_batches": 1}])  # fmt: skip
 def test_an_impossible_experiment_is_one_sentence(wrong):
     with pytest.raises(ValueError, match="give a"):
         small(**wrong)
+
+
+# --- every architecture -----------------------------------------------------------------------------------------------
+
+
+def test_enumeration_probes_every_architecture_and_finds_what_is_off(monkeypatch):
+    config = verification.EnumerationConfig(NetworkConfig(minimal().only(THREE), channels=2))
+    heard = []
+    found = verification.run(config, 0, progress=lambda done, total: heard.append((done, total)))
+    assert found["architectures"] == 3**5 == len(list(verification.choices(minimal().only(THREE)))) and heard[-1] == (
+        243,
+        243,
+    )
+    wanted = entries(config.network.cell)
+    assert found["difference"].max() < 1e-12 < 1e-3 < found["largest"].max()
+    np.testing.assert_allclose(found["probed"][wanted], found["shared"][wanted], rtol=1e-9, atol=1e-13)
+    assert np.isnan(found["probed"][~np.array(config.network.cell.mask())]).all()
+    assert verification.estimate(config, steps=2) > 0
+    honest = verification.layout
+    monkeypatch.setattr(verification, "layout", lambda batch: honest(batch) * 1.001)
+    assert verification.run(config, 0)["difference"].max() > 1e-6, "a wrong shared pass is seen"

@@ -10,7 +10,7 @@ import pytest
 from nas_core import space
 from nas_core.derive import Growth
 from nas_core.lab.store import MissingResult
-from nas_core.lab.variations import ALPHA_FACTORS, PHASE, THETA_FACTORS, UNIVERSAL
+from nas_core.lab.variations import ALPHA_FACTORS, CONTROLS, PHASE, SIZES, THETA_FACTORS, UNIVERSAL
 from nas_core.pages import (
     evolution_figures,
     evolution_patterns,
@@ -20,15 +20,17 @@ from nas_core.pages import (
     runs,
     style,
     sweeps,
+    verdicts,
 )
-from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, untested
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from nas_core.pages.evidence import BILEVEL, SINGLE, CannotTell
-from nas_core.pages.evolution_measures import MEASURES, chosen_and_chance, edge_fates, lag
+from nas_core.pages.evolution_measures import MEASURES, chosen_and_chance, edge_fates, failure_in, lag, single_level
 from nas_core.pages.evolution_patterns import (
     BASELINE,
     CORRECTED,
     DSNAS_DEEP,
     NO_DECAY,
+    ONLY_GRADIENT,
     PUBLISHED,
     RANDOM,
     RECIPES,
@@ -184,6 +186,17 @@ def test_recovery_is_dated_against_the_cost():
         MEASURES["R1"]({SNAS: group(FULL, DEAD, DEAD, cost=TURNING)})
 
 
+def test_recovery_is_dated_in_the_sweeps_too_and_each_run_once():
+    runs_of_snas = group(FULL, DEAD, WIDE, cost=TURNING)
+    given = {SNAS: runs_of_snas, "corrected_universal_snas": runs_of_snas}
+    given["corrected_phase_alpha0.1_theta0.03"] = group(FULL, DEAD, FULL, cost=TURNING[1:], epochs=19)
+    assert set(single_level(given)) == {SNAS, "phase diagram"}
+    assert {own.label for own in edge_fates(given)} == {SNAS, "phase diagram"} and len(edge_fates(given)) == 50
+    assert "of 45 edges that were dropped and came back" in MEASURES["R1"](given).sentence
+    given["corrected_universal_bilevel"] = group(FULL, DEAD, FULL, cost=TURNING[2:], epochs=18)
+    assert len(edge_fates(given)) == 50, "bi-level search is not the claim"
+
+
 def test_extra_cost_is_that_of_the_intermediate_edge_into_the_same_node():
     cost, lived = lag(group(FULL, WIDE, cost=TURNING, extra=0.3))
     assert cost.shape == (5, 1) and cost[:, 0] == pytest.approx([0.3 * (1 + 0.1 * seed) for seed in range(5)])
@@ -222,6 +235,15 @@ def test_the_rules_of_derivation_are_compared_on_the_last_alpha():
     assert table.splitlines()[2].startswith("| likeliest | 4.00 [4.00, 4.00] | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00]")
 
 
+def test_the_gradient_is_compared_alone_where_that_is_recorded():
+    given = as_the_paper()
+    assert "clamped rewards and idle weights differ as well" in MEASURES["B3"](given).sentence
+    given[ONLY_GRADIENT] = group(FULL, FULL)
+    sentence = MEASURES["B3"](given).sentence
+    assert f"Against {ONLY_GRADIENT} it changes the difference of P2 by 1.00" in sentence
+    assert MEASURES["B3"](given).direction == REPRODUCED, "the scripts' gradient is not what is asked about"
+
+
 def test_a_sweep_is_judged_row_by_row():
     names = list(UNIVERSAL)
     rows = {name: group(FULL, DEAD, WIDE) for name in names[:2]} | {names[2]: group(FULL, FULL)}
@@ -240,12 +262,28 @@ def test_a_sweep_looks_for_p3_in_bilevel_settings_only():
     bilevel = [name for name in names if UNIVERSAL[name].bilevel]
     assert len(bilevel) >= 5
     rows = {name: group(FULL, DEAD, WIDE) for name in names[:5]} | {bilevel[0]: group(FULL, DEAD)}
+    rows |= {SINGLE: group(FULL, FULL)}
     sentence = MEASURES["P-univ"](rows | {bilevel[1]: group(DEAD, FULL)}).sentence
-    assert "P1 holds in 5 of 5" in sentence and "dropped at the end) in 1 of 2 bi-level" in sentence
+    assert "P1 holds in 5 of 5" in sentence and "single-level control) in 1 of 2 bi-level" in sentence
     with pytest.raises(CannotTell, match="1 of them single-level"):
         MEASURES["P-univ"]({name: group(FULL, DEAD) for name in (names[0], *bilevel)})
     last = [line for line in evolution_tables.universal(rows).splitlines() if "bi-level DARTS" in line][0]
-    assert last.endswith("| – | – | reproduced |")
+    assert last.endswith("| – | – | −1.00 [−1.00, −1.00] reproduced |")
+
+
+def test_p3_has_one_rule_and_a_setting_is_held_against_its_own_control():
+    varied = next(iter(CONTROLS))
+    rows = {BILEVEL: group(FULL, (0, 1)), SINGLE: group(FULL, FULL), varied: group(FULL, (0, 1))}
+    rows["corrected_universal_bilevel"] = rows[BILEVEL]
+    told = verdicts.judge("P3", rows)
+    assert failure_in(rows, "corrected_universal_bilevel")[0].direction == told.direction == REPRODUCED
+    own, its_own = failure_in(rows, varied)
+    assert own.direction == REPRODUCED and not its_own, "the control of DARTS as it is stands in"
+    assert "−0.60 [−0.60, −0.60]* reproduced" in evolution_tables.universal(rows)
+    own, its_own = failure_in(rows | {CONTROLS[varied]: group(FULL, (0, 1))}, varied)
+    assert own.direction == NOT_REPRODUCED and its_own
+    assert failure_in({varied: group(FULL)}, varied) == (None, False)
+    assert "no control recorded" in evolution_tables.universal({varied: group(FULL)})
 
 
 def point(name, *stages, cost=TURNING, variance=0.0, count=2, rate=0.01, epochs=20):
@@ -345,7 +383,8 @@ def test_the_phase_diagram_shows_what_there_is_and_says_what_is_not():
     assert sum(text == "not\nrecorded" for text in words) == len(PHASE) - 4
     assert "1.00\nn = 2" in words and "0.00\nn = 3" in words
     assert "4 of 24 points" in figure.get_label()
-    assert [line.get_label() for line in figure.axes[0].lines][-1] == "the paper, by its ratio"
+    star = figure.axes[0].lines[-1]
+    assert star.get_label() == "the paper's two rates" and star.get_xdata()[0] == ALPHA_FACTORS.index(0.03)
 
 
 def test_what_the_data_say_is_computed():
@@ -355,19 +394,44 @@ def test_what_the_data_say_is_computed():
     assert "θ × 0.03, read at α × 0.03;" in sentences[1] and "θ × 1, read at α × 0.03." in sentences[1]
     # At θ × 1 the cost is positive for the first instant alone, which counts in full but is never recorded as a mean.
     assert "75 %" in sentences[2] and "100 %" in sentences[3]
+    assert "one and the same answer for all of them would be at 50 %" in sentences[2] and "So this" not in sentences[2]
     assert "misses the measured share by 0.50 on average; taking the mean" in sentences[4]
+    assert sentences[5].startswith(
+        "The map's point of the paper's rates (α × 0.03, θ × 1) drops 0 % of the edges (n = 2)"
+    )
     assert sweeps.findings({}, {}) == ["No point of the phase diagram is recorded yet."]
 
 
 def test_a_sweep_says_where_it_comes_from_and_what_it_took():
     line = sweeps.provenance(some_points())
     assert "seeds 0–2" in line and line.endswith("4 recipes") and "corrected_" not in line and "code " in line
-    assert sweeps.effort(some_points()) == "9 runs of 0.0 minutes each in the median, 0 in all."
+    assert sweeps.effort(some_points()) == "9 runs of 0.0 minutes each in the median, 0 minutes in all."
     assert sweeps.provenance({}) == sweeps.effort({}) == "Nothing of this sweep is recorded."
 
 
+def test_the_paper_s_own_phase_is_the_largest_running_sum_of_its_record():
+    """Its first epoch is noise around zero, where the first change of sign would end the positive phase at once."""
+    cost = np.where(np.arange(20) < 12, 0.5, -0.5)
+    cost[0] = -0.1
+    (run,) = point(name_of(1.0, 1.0), FULL, cost=cost, count=1)
+    run.meta["config"]["alpha"] = None
+    found = sweeps.paper_phase([run])
+    assert (found.epochs, found.steps, found.lasting) == (12, 12 * 80, False)
+    assert found.even == pytest.approx((11 - 1) * 80 * np.sqrt(7 / 8))
+    assert found.ratio(1.0, True) == pytest.approx(3e-4 * found.even / sweeps.distance(8, 0.01))
+    points = sweeps.grid(some_points())
+    (words,) = (own for own in sweeps.findings(points, EXPECTED, found) if own.startswith("The paper's own cost"))
+    assert "until epoch 12" in words and f"{found.ratio(1.0, True):.1f} times" in words and "P1 is seen there" in words
+    run.arrays["step_cost_mean"][..., 1:] = -0.5
+    words = sweeps.findings(points, EXPECTED, sweeps.paper_phase([run]))[-2]
+    assert "has none that is positive" in words and "P1 is not seen there" in words
+
+
 def test_the_paper_lies_where_its_rate_does():
-    assert sweeps.paper_factor(sweeps.phases(sweeps.grid(some_points()))) == pytest.approx(0.03)
+    known = sweeps.phases(sweeps.grid(some_points()))
+    assert sweeps.paper_factor(known) == 0.03 and phase_figures._column(sweeps.paper_factor(known)) == 0
+    beside = dataclasses.replace(known[1.0], rate=3e-4 / 0.03 * (1 + 1e-12))
+    assert phase_figures._column(sweeps.paper_factor({1.0: beside})) == 0, "not at the border"
     assert phase_figures._column(ALPHA_FACTORS[2]) == pytest.approx(2)
     assert len(THETA_FACTORS) * len(ALPHA_FACTORS) == len(PHASE)
 
@@ -394,7 +458,7 @@ def test_tables_have_a_row_a_framework():
     given = everything()
     given.pop(RANDOM)
     for table in (
-        evolution_tables.outcomes(given, untested("P3", "")), evolution_tables.growth_table(given),
+        evolution_tables.outcomes(given), evolution_tables.growth_table(given),
         evolution_tables.width_table(given),
     ):  # fmt: skip
         rows = table.splitlines()[2:]
@@ -402,7 +466,34 @@ def test_tables_have_a_row_a_framework():
             SNAS, PUBLISHED, CORRECTED, SINGLE, DSNAS_DEEP, BILEVEL
         ]  # fmt: skip
         assert "nan" not in table
-    assert evolution_tables.outcomes(given, untested("P3", "")).count("not claimed") == 6
+
+
+def test_every_framework_gets_a_number_and_an_interval_in_every_cell():
+    given = everything()
+    for relaxation in ("snas", "dsnas"):
+        given[f"corrected_{relaxation}_bilevel_held_out"] = group(FULL, (0,))
+        given[f"corrected_{relaxation}_single_same"] = group(FULL, FULL if relaxation == "snas" else (0,))
+    rows = {
+        row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ")
+        for row in evolution_tables.outcomes(given).splitlines()[2:]
+    }
+    assert rows[SNAS][2:] == [
+        "0.00 [0.00, 0.00] reproduced", "0.80 [0.80, 0.80] reproduced", "reproduced", "1.00 [1.00, 1.00] reproduced",
+        "−4.00 [−4.00, −4.00] reproduced, n = 5",
+    ]  # fmt: skip
+    assert rows[CORRECTED][-1] == "0.00 [0.00, 0.00] not reproduced, n = 5"
+    assert rows[BILEVEL][-1] == "−4.00 [−4.00, −4.00] reproduced, n = 5" and rows[BILEVEL][4] == "not claimed"
+    assert rows[PUBLISHED][-1] == "not claimed"
+    del given["corrected_snas_single_same"]
+    assert "| not recorded |" in evolution_tables.outcomes(given).splitlines()[2]
+
+
+def test_sizes_have_a_row_each_recorded_or_not():
+    name = next(iter(SIZES))
+    lines = evolution_tables.sizes({name: group(FULL, DEAD, cost=TURNING)}).splitlines()[2:]
+    assert len(lines) == len(SIZES) + 2 and sum("not recorded" in line for line in lines) == len(SIZES) + 1
+    (own,) = (line for line in lines if "not recorded" not in line)
+    assert own.startswith("| α × 1, θ × 0.03 | 2 | as in the map | 5 | 1.00 [1.00, 1.00] | 6.00")
 
 
 def test_edges_table_says_when():
@@ -427,6 +518,7 @@ FIGURES = {
     "crossing": evolution_figures.recovery_against_crossing,
     "lag": evolution_figures.lag_and_life,
     "rules": lambda given: evolution_figures.under_every_rule(given[SNAS]),
+    "rules over time": lambda given: evolution_figures.rules_over_time(given[SNAS]),
     "phase": lambda given: phase_figures.phase_diagram(some_points()),
     "no phase": lambda given: phase_figures.phase_diagram({}),
     "ratio": lambda given: phase_figures.against_prediction(some_points(), EXPECTED),
@@ -460,6 +552,19 @@ def test_tiles_are_white_where_a_rule_drops_the_edge():
     assert white == [False, False, False, False, True]
     assert sum(bool((tile == 1).all()) for tile in second) == 1
     assert np.allclose(first[0], evolution_figures.to_rgb(style.OPERATION_COLOURS["sep_conv_3x3"]))
+
+
+def test_rules_over_time_read_every_epoch():
+    left, right = evolution_figures.rules_over_time(group(FULL, WIDE)).axes[:2]
+    likeliest = left.lines[0].get_ydata()
+    assert (likeliest[0], likeliest[-1], len(likeliest)) == (5, 4, 21) and right.lines[0].get_ydata()[-1] == 1
+
+
+def test_what_is_shown_is_said():
+    own = group(FULL, DEAD)
+    own[0].meta["config"]["network"]["cells"] = 3
+    words = evolution_figures.shown_words("DSNAS", own, 1)
+    assert words == "Shown: DSNAS, the minimal cell (2 nodes, 5 edges; 3 of them in the network), n = 1."
 
 
 def test_cells_of_unlike_size_do_not_share_a_curve():

@@ -13,8 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from nas_core.pages import figure_data, figure_files, figures, style, summary
+from nas_core.pages import (
+    assignment,
+    assignment_drawings,
+    drawing,
+    figure_data,
+    figure_files,
+    figures,
+    player,
+    style,
+    summary,
+)
 from nas_core.pages.style import Pen
+from nas_core.space import OPERATIONS
 from tests import synthetic
 
 
@@ -71,7 +82,7 @@ def test_map_has_values_words_of_the_axes_marks_and_the_unit_of_the_colour_bar()
     assert len(table.rows) == 5 * 8
     row = next(row for row in table.rows if (row.x_name, row.y) == ("sep_conv_3x3", 2))
     assert row.y_name == f"{summary.edge_name(summary.cell_of(runs[0]), 2)} ●"
-    assert f"{row.value:.2f}".replace("-", "−") == row.mark.strip("()")
+    assert f"{row.value:.2f}".replace("-", "−") == row.mark.split()[0].strip("()") and "±" in row.mark
 
 
 def test_maps_keep_their_extent_frames_and_categories():
@@ -145,6 +156,44 @@ def test_drawing_offers_nothing():
     axes.set_axis_off()
     assert figure_data.read(figure) == figure_data.Table((), ())
     assert "figure-data" not in figures.show(figure)._repr_html_()
+
+
+def test_wiring_over_time_offers_what_each_edge_favours():
+    runs = synthetic.runs(2)
+    table = figure_data.read(drawing.wiring_over_time(runs, epochs=[0, 20], seed=1))
+    cell, p = summary.cell_of(runs[1]), runs[1].arrays["probability"][:, 0]
+    assert table.panels == (figure_data.Panel(1, "seed 1", "epoch", "", "P(operation)"),)
+    assert len(table.rows) == 2 * sum(len(edge.operations) for edge in cell.edges)
+    for row in table.rows:
+        edge = next(e for e in range(len(cell.edges)) if summary.edge_name(cell, e) == row.series)
+        assert row.value == pytest.approx(p[int(row.x), edge, OPERATIONS.index(row.y_name)], rel=1e-6)
+    favoured = [row for row in table.rows if row.mark and row.x == 20]
+    assert [row.y_name for row in favoured] == [drawing.choice(own) for own in p[20]]
+
+
+def test_player_offers_every_method_with_cost_and_probability():
+    films = {name: [synthetic.result(kept=kept)] for name, kept in (("SNAS", 3), ("DSNAS", 1))}
+    markup = player.show(films)._repr_html_()
+    (text,) = re.findall(r'download="figure\.json" href="data:[^,]*;base64,([^"]*)"', markup)
+    record = json.loads(base64.b64decode(text))
+    assert [panel["title"] for panel in record["panels"]] == ["SNAS, seed 0", "DSNAS, seed 0"]
+    assert record["provenance"]["seeds"] == [0] and record["note"].startswith("One run of each method")
+    rows = [dict(zip(record["columns"], row, strict=True)) for row in record["rows"]]
+    run = films["DSNAS"][0].arrays
+    one = next(r for r in rows if (r["panel"], r["x"], r["y_name"]) == (2, 5, "sep_conv_3x3"))
+    k = OPERATIONS.index("sep_conv_3x3")
+    assert one["value"] == pytest.approx(run["probability"][5, 0, 0, k], rel=1e-6)
+    assert one["y"] == pytest.approx(run["step_cost_mean"][4, -1, 0, k], rel=1e-6)
+    assert all(r["y"] is None for r in rows if r["x"] == 0), "before the first step nothing has a cost"
+
+
+def test_costs_of_two_cells_are_offered_with_their_sums():
+    pair = assignment.case(0, cells=2).drawn(1, 0, assignment.feeding())[0]
+    table = figure_data.read(assignment_drawings.two_cells(pair))
+    assert [panel.title for panel in table.panels] == ["second-last cell", "last cell"]
+    last = [row.value for row in table.rows if row.panel == 2]
+    costs = (pair.z * pair.cost)[-1].sum(-1).tolist()
+    assert last == pytest.approx([*costs, sum(costs)], rel=1e-6)
 
 
 def test_pages_link_to_files_and_stay_light(html):

@@ -134,7 +134,7 @@ def test_one_seed_has_no_band():
     (axes,) = figures.cost_per_edge(synthetic.runs(1), "train").axes
     for band in axes.collections:
         assert not np.isfinite(band.get_paths()[0].vertices).all() if band.get_paths() else True
-    assert summary.band_words(synthetic.runs(1)) == "One seed: a single run, no band."
+    assert summary.drawn_words(synthetic.runs(1)) == "One seed: a single run (n = 1), no band."
 
 
 def test_split_columns_show_the_loss_and_entropy_of_their_images():
@@ -161,11 +161,57 @@ def test_probability_has_a_panel_an_edge_and_only_the_operations_that_the_edge_h
 
 def test_heat_map_puts_values_whose_interval_includes_zero_in_parentheses():
     figure = figures.heat_map(synthetic.runs(5, noise=5.0, initial_cost=0.001), "train", evaluation=0)
-    bracketed = [text.get_text() for text in figure.axes[0].texts if text.get_text().startswith("(")]
+    written = [text.get_text() for text in figure.axes[0].texts]
+    bracketed = [text for text in written if text.startswith("(")]
     values = np.stack([run.arrays["cost_mean"][0, 0, -1] for run in synthetic.runs(5, noise=5.0, initial_cost=0.001)])
     _, low, high = summary.band(values)
     assert len(bracketed) == ((low < 0) & (high > 0)).sum() > 0
-    assert not any("(" in text.get_text() for text in figures.heat_map(synthetic.runs(1), "train").axes[0].texts)
+    errors = values[:, 2, 3].std(ddof=1) / np.sqrt(5) / 10 ** np.floor(np.log10(np.abs(values.mean(0)).max()))
+    assert written[2 * 8 + 3].endswith(f"\n±{errors:.2f}")
+
+
+def test_one_run_is_marked_by_the_interval_over_its_batches():
+    (run,) = synthetic.runs(1, noise=0.0)
+    # n = 10, standard deviation 0.1: the half width is 2.26 · 0.032 = 0.072.
+    run.arrays["statistics_mean"][-1, 0, 3], run.arrays["statistics_mean"][-1, 0, 4] = 0.071, 0.073
+    written = [text.get_text() for text in figures.heat_map([run]).axes[0].texts]
+    assert written[3:5] == ["(0.71)\n±0.32", "0.73\n±0.32"]
+    found = summary.statistics([run])
+    assert (
+        not found.shown[-1, 0, 3]
+        and found.shown[-1, 0, 4]
+        and found.error[-1, 0, 3] == pytest.approx(0.1 / np.sqrt(10))
+    )
+    once = np.where(np.isfinite(run.arrays["statistics_mean"]), 1, 0)
+    run = synthetic.FakeResult({**run.arrays, "statistics_count": once}, run.meta)
+    assert np.isnan(summary.statistics([run]).error).all() and not summary.statistics([run]).shown.any(), (
+        "one batch tells nothing"
+    )
+
+
+def test_means_over_seeds_have_the_error_over_seeds():
+    values = np.array([[1.0, np.nan, 0.5], [2.0, 4.0, -0.5], [3.0, 6.0, np.nan]])
+    found = summary.estimates(values, np.full(values.shape, 9.0), np.full(values.shape, 4))
+    assert found.mean == pytest.approx([2, 5, 0]) and found.error == pytest.approx([1 / np.sqrt(3), 1, 0.5])
+    assert found.shown.tolist() == [False, False, False]
+    assert summary.estimates(values + 5, values, values).shown.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("drawn", summary.DRAWN)
+def test_the_line_below_a_figure_says_what_is_drawn_and_n(drawn):
+    runs = synthetic.runs(4)
+    words = {1: summary.drawn_words(runs[:1], drawn), 4: summary.drawn_words(runs, drawn)}
+    assert "n = 1" in words[1] and ("4 seeds" in words[4]) and words[1] != words[4]
+    assert ("Line:" in words[4]) == (drawn == "lines") and words[1].endswith(".") and ".." not in words[1]
+    mixed = summary.drawn_words({"a": runs, "b": runs[:1]}, drawn)
+    assert "a: n = 4, b: n = 1" in mixed
+    with pytest.raises(summary.ReadingError, match="drawn is 'cloud'"):
+        summary.drawn_words(runs, "cloud")
+
+
+def test_a_note_stands_below_what_is_computed_on_the_page():
+    figure = figures.cost_per_edge(synthetic.runs(2))
+    assert "<small>64 images.</small>" in figures.show(figure, note="64 images.")._repr_html_()
 
 
 def test_heat_map_is_centred_at_zero_and_scaled_by_one_power_of_ten():
@@ -259,7 +305,7 @@ def test_shown_figure_is_an_image_with_its_alternative_text_and_provenance():
     assert alt == figure.get_label().replace("'", "&#x27;")
     (data,) = re.findall(r"svg\+xml;base64,([A-Za-z0-9+/=]+)", markup)
     assert base64.b64decode(data).decode() == style.svg(
-        figure, f"{summary.band_words(runs)} {summary.provenance(runs)}"
+        figure, f"{summary.drawn_words(runs)} {summary.provenance(runs)}"
     )
     assert summary.provenance(runs) in markup and "mean of 5 seeds" in markup
     assert 'alt="a &lt;b&gt; &quot;c&quot;"' in figures.show(figure, alt='a <b> "c"')._repr_html_()
@@ -284,7 +330,7 @@ def test_provenance_names_everything_once():
     )
     both = summary.provenance({"a": runs, "b": synthetic.runs(1, recipe="other", dataset="digits")})
     assert "recipe reference_darts_bilevel, other" in both and "scikit-learn's digits" in both
-    assert summary.band_words({"a": runs, "b": runs[:2]}).startswith("Line: mean of seeds (a: n = 4, b: n = 2).")
+    assert summary.drawn_words({"a": runs, "b": runs[:2]}).startswith("Line: mean of seeds (a: n = 4, b: n = 2).")
 
 
 def test_attested_code_is_said():

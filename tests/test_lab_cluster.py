@@ -1,6 +1,10 @@
-"""Sweeps on a dask cluster: nothing is lost with a worker, nothing outlives a sweep, and errors are sentences."""
+"""Sweeps on a dask cluster: nothing is lost with a worker, nothing outlives a sweep, and errors are sentences.
 
+`python -m tests.test_lab_cluster` kills a worker and writes anew what the book shows of it."""
+
+import itertools
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,9 +21,13 @@ from nas_core.lab import cluster
 from nas_core.lab.code import LabError
 from nas_core.lab.store import Store
 from nas_core.lab.sweep import RunError, obtain
+from tests.conftest import ROOT
 from tests.lab_mini import forget, mini  # noqa: F401
 from tests.test_lab_cli import lab  # noqa: F401
 from tests.test_lab_sweep import nothing_left_over, values, wait_for
+
+TRANSCRIPT = ROOT / "book" / "_assets" / "killed_worker.txt"
+REWRITE = "NAS_WRITE_TRANSCRIPT"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,25 @@ def kill_first_to_reach(mini, epoch, killed):
     killed.append((seed, process))
 
 
+def told(journal, killed, progress):
+    """Who did which epoch of which run, in words; processes are workers A, B, ... in the order of their first epoch."""
+    names = {
+        process: f"worker {chr(65 + place)}" for place, process in enumerate(dict.fromkeys(by for *_, by in journal))
+    }
+    lines = [f"{names[killed[1]]} is killed (SIGKILL) as it ends epoch 3 of seed {killed[0]}"]
+    for seed in sorted({of for of, *_ in journal}, key=int):
+        mine = [(epoch, by) for of, epoch, by in journal if of == seed]
+        parts = [
+            f"epochs {' '.join(epoch for epoch, _ in own)} on {names[process]}{', killed' if (seed, process) == killed else ''}"
+            for process, own in itertools.groupby(mine, key=lambda line: line[1])
+        ]
+        lines.append(f"seed {seed}: {'; '.join(parts)}")
+    return (
+        "\n".join([*lines, progress.strip(), "every value equals, bit for bit, that of the same runs in one process"])
+        + "\n"
+    )
+
+
 def test_a_killed_worker_loses_nothing(mini, workers, tmp_path):
     with_process_in_journal(mini)
     jobs, killed, lines = [mini.job(seed, epochs=6, pause=0.15) for seed in range(5)], [], []
@@ -78,6 +105,18 @@ def test_a_killed_worker_loses_nothing(mini, workers, tmp_path):
     for result, expected, job in zip(results, plain, jobs, strict=True):
         assert result.arrays["values"].tobytes() == expected.arrays["values"].tobytes()
         np.testing.assert_array_equal(result.arrays["values"], values(job.seed, 6))
+
+    text = told(journal, (seed, process), lines[-1])
+    if os.environ.get(REWRITE):
+        TRANSCRIPT.write_text(text, encoding="utf-8")
+    assert shape(text) == shape(TRANSCRIPT.read_text(encoding="utf-8")), "the book shows another outcome"
+
+
+def shape(text):
+    """What does not depend on which worker was where: the lines, without letters and numbers, one of them in two parts."""
+    plain = [re.sub(r"worker [A-Z]", "worker", re.sub(r"epochs [\d ]+", "epochs ", line)) for line in text.splitlines()]
+    first, *runs, progress, last = plain
+    return re.sub(r"\d", "", first), sorted(re.sub(r"seed \d", "seed", line) for line in runs), progress, last
 
 
 def test_an_interrupted_sweep_ends_its_runs_on_the_workers(mini, workers):
@@ -176,3 +215,8 @@ def test_what_dask_gives_up_is_one_sentence_and_one_worker_is_a_cluster(mini, wo
     ):
         obtain(jobs, store=mini.store, workers=1)
     assert mini.store.state(jobs[0]).name == "FRESH" and not list(mini.store.root.rglob("*.sweep"))
+
+
+if __name__ == "__main__":
+    os.environ[REWRITE] = "yes"
+    raise SystemExit(pytest.main([__file__, "-n0", "-q", "-k", "killed_worker"]))

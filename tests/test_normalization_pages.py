@@ -106,3 +106,9 @@ def test_verdicts_follow_the_numbers(kinds, lessons):
     assert (affine.direction, instance.direction, order.direction) == (NOT_REPRODUCED,) * 3
     differ = lessons | {"instance norm, affine": [replace(lessons["instance norm, affine"][0], spread=0.1)]}
     assert norms.verdicts(kinds, kinds, differ)[0].direction == REPRODUCED
+
+
+def test_what_is_computed_on_the_page_says_n():
+    found = norms.lessons(range(2), 1)
+    assert "mean of 2 seeds" in norms.lessons_words(found) and f"{norms.IMAGES} images" in norms.lessons_words(found)
+    assert "3 seeds" in norms.breaks_words(norms.Breaks({"a": {"batch": [1.0, 2.0, 3.0]}}))

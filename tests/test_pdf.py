@@ -1,14 +1,18 @@
 """The book on paper: pages in order, bookmarks, links inside the file, numbers, and one sentence where it cannot be made."""
 
 import importlib.util
-import os
+import re
 import sys
+import unicodedata
+from collections import Counter
 
 import pytest
 from pypdf import PdfReader
 
 from nas_core.pages import chromium
 from tests.conftest import ROOT
+from tests.test_book import toc_files
+from tests.test_browser import browser  # noqa: F401  the fixture of the same Chromium
 
 TOC = """format: jb-book
 root: results
@@ -36,17 +40,87 @@ book_pdf = load()
 
 
 @pytest.fixture(scope="module")
-def printed(html, tmp_path_factory) -> PdfReader:
+def printed(html, browser, tmp_path_factory) -> PdfReader:
     """Three small pages of the book as a book of their own."""
-    if chromium.find() is None:
-        reason = "Chromium is not installed (on Debian: apt-get install chromium)."
-        pytest.fail(reason, pytrace=False) if os.environ.get("CI") else pytest.skip(reason)
     folder = tmp_path_factory.mktemp("pdf")
     (folder / "_toc.yml").write_text(TOC, encoding="utf-8")
     (folder / "_config.yml").write_text(CONFIG, encoding="utf-8")
     output = folder / "book.pdf"
     assert book_pdf.main(["--html", str(html), "--out", str(output), "--root", str(folder)]) == 0
     return PdfReader(output)
+
+
+TABLES = ("api", "results")
+"""Pages to look things up on, small on purpose."""
+BODY_POINTS = 9.3
+"""The least size of running text: 10 points, less what spares a last page of a few lines."""
+
+
+def squeezed(text: str) -> str:
+    """Text without what a PDF may change: spaces, and letters joined to one sign."""
+    return re.sub(r"\W", "", unicodedata.normalize("NFKD", text)).casefold()
+
+
+def body_size(reader: PdfReader) -> float:
+    """The size of running text in points: the largest in which a twentieth of all letters are set (tables are smaller)."""
+    letters: Counter = Counter()
+    for page in reader.pages:
+
+        def count(text, whole, own, font, size):
+            letters[round(abs(size * own[3] * whole[3]), 1)] += len(text.strip())
+
+        page.extract_text(visitor_text=count)
+    return max(size for size, count in letters.items() if 20 * count >= letters.total())
+
+
+def laid_out(browser, page):
+    """The document, the text of its margin notes, and how wide it is in CSS pixels where the paper has `VIEW.width`."""
+    tab = browser.open(page, book_pdf.VIEW)
+    try:
+        book_pdf.prepare(tab)
+        width = tab.evaluate("document.documentElement.scrollWidth")
+        notes = tab.evaluate("[...document.querySelectorAll('article aside.margin')].map((own) => own.innerText)")
+        return book_pdf.fitted(tab), notes, width
+    finally:
+        tab.close()
+
+
+@pytest.mark.parametrize("name", toc_files())
+def test_page_is_printed_at_its_size_with_every_margin_note(html, browser, name):
+    reader, notes, width = laid_out(browser, html / f"{name}.html")
+    text = squeezed(" ".join(page.extract_text() for page in reader.pages))
+    assert width <= book_pdf.VIEW.width, "Chromium makes the whole page smaller where one part is too wide"
+    assert [note for note in notes if squeezed(note) not in text] == []
+    assert name in TABLES or body_size(reader) >= BODY_POINTS
+
+
+def lines_page(folder, lines: int, style: str = ""):
+    page = folder / "lines.html"
+    css = "@page { size: A4; margin: 20mm } body { margin: 0; font: 16px/20px sans-serif } p { margin: 0 }"
+    page.write_text(f"<meta charset=utf-8><style>{css}{style}</style>" + "<p>A line of text.</p>" * lines)
+    return page
+
+
+def test_a_last_page_of_few_lines_is_spared(browser, tmp_path):
+    whole, *_ = laid_out(browser, lines_page(tmp_path, 45))
+    fitting = next(lines for lines in range(40, 60) if len(laid_out(browser, lines_page(tmp_path, lines))[0].pages) > 1)
+    room = len(whole.pages[0].extract_text().splitlines())
+    assert room == 45 and fitting > 48, "two lines more than a page holds are set a little smaller"
+    two, *_ = laid_out(browser, lines_page(tmp_path, fitting + 8))
+    assert len(two.pages) == 2 and body_size(two) == pytest.approx(12, abs=0.1), "not smaller where it spares nothing"
+
+
+def test_a_blank_last_page_is_left_out(browser, tmp_path):
+    page = lines_page(
+        tmp_path, 3, "p:last-child { break-after: page } body::after { content: ''; display: block; height: 9px }"
+    )
+    tab = browser.open(page, book_pdf.VIEW)
+    try:
+        assert len(book_pdf.on_paper(tab).pages) == 2, "without care"
+    finally:
+        tab.close()
+    reader, *_ = laid_out(browser, page)
+    assert len(reader.pages) == 1 and reader.pages[0].extract_text().count("A line") == 3
 
 
 def bookmarks(reader, level=0, outline=None):

@@ -128,7 +128,8 @@ def test_the_players_of_a_page_are_small():
     """Two methods on the paper's cell of 14 edges, and a bi-level search: what the introduction shows."""
     pair = {name: [synthetic.result(cell=space.darts(4), epochs=75)] for name in ("SNAS", "DSNAS")}
     page = player.show(pair)._repr_html_() + player.show(synthetic.runs(1, epochs=50))._repr_html_()
-    assert len(page.encode()) < PAGE
+    # The book's extension moves the data to files of their own.
+    assert len(re.sub(r'<p class="figure-data">.*?</p>', "", page).encode()) < PAGE
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 def test_audit_can_be_called_however_it_is_imported(lines):
     call = "own(lambda cell, seed: np.stack([np.array(cell.mask()) / 8.0] * 3), seeds=[0])"
     program = (
-        f"import numpy as np; {lines}; print({call}.name, nas_core.audit.SEEDS if 'nas_core' in globals() else '')"
+        f"import numpy as np; {lines}; print({call}.name, nas_core.audit.LEVELS if 'nas_core' in globals() else '')"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1000:]

@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nas_core.pages import picture
 
@@ -58,3 +60,10 @@ def test_the_picture_is_the_one_that_the_recorded_runs_give(monkeypatch, tmp_pat
     assert titles[0][1] == titles[1][1], "run `python -m nas_core.pages.picture`"
     assert all(search in titles[1][1] for search in picture.SEARCHES)
     assert "(book/_assets/wiring.svg)" in README and committed.stat().st_size < 300_000
+
+
+def test_the_citation_has_the_package_s_version_and_no_placeholder():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cited["version"] == project["version"] and str(cited["date-released"]) >= "2026-11-27"
+    assert all(cited[name] for name in ("title", "abstract", "license", "authors", "references"))

@@ -1,14 +1,15 @@
 """Recipes: the published values at the paper's scale, and what the smaller scales may change."""
 
 import dataclasses
+import itertools
 
 import pytest
 
 from nas_core.config import AlphaConfig, SearchConfig, ThetaConfig
 from nas_core.lab.ablations import ABLATIONS
 from nas_core.lab.experiments import configure
-from nas_core.lab.recipes import RECIPES, SCALES, VARIANTS
-from nas_core.lab.variations import PHASE, UNIVERSAL
+from nas_core.lab.recipes import CROSSED, CROSSED_DATA, RECIPES, SCALES, VARIANTS, crossed_name
+from nas_core.lab.variations import CONTROLS, PHASE, SIZES, UNIVERSAL
 from nas_core.relaxation import Darts, Dsnas, Proxyless, RandomReward, Snas, Uniform
 from nas_core.space import darts, minimal
 
@@ -74,6 +75,7 @@ PUBLISHED = {
     "reference_snas_deep": (Snas(1.0, None), "single", "same", 0.0, 96, 150, 0, 8),
     "corrected_dsnas_no_decay": (Dsnas(), "single", "same", 0.0, 96, 150, 0, 8),
     "corrected_dsnas_baseline": (Dsnas(baseline=0.9), "single", "same", 0.0, 96, 150, 0, 8),
+    "corrected_dsnas_reference_gradient": (Dsnas("reference"), "single", "same", 0.0, 96, 150, 0, 8),
     "corrected_random_reward": (RandomReward(), "single", "same", 0.0, 96, 150, 0, 8),
     "corrected_bilevel_decay": (Darts(), "bi", "held_out", 0.5, 96, 50, 0, 8),
     "corrected_alone_wide": (Uniform(), "single", "same", 0.0, 96, 150, 0, 8),
@@ -89,12 +91,16 @@ PUBLISHED |= {
     for name in VARIANTS
     for when, epochs in (("initial", 0), ("trained", 150))
 }
-VARIED = PHASE | UNIVERSAL
+PUBLISHED |= {
+    crossed_name(*own): (CROSSED[own[0]], *own[1:], 0.5, 96, 50, 0, 8)
+    for own in itertools.product(CROSSED, ("single", "bi"), CROSSED_DATA)
+}
+VARIED = PHASE | SIZES | UNIVERSAL
 OF_SEARCH = [name for name, recipe in RECIPES.items() if isinstance(recipe("tiny"), SearchConfig)]
 
 
 def test_every_recipe_of_a_search_has_its_published_setting_or_varies_one():
-    assert {*PUBLISHED, *VARIED} == set(OF_SEARCH)
+    assert {*PUBLISHED, *VARIED, *CONTROLS.values()} == set(OF_SEARCH)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -168,6 +174,7 @@ def test_a_variation_differs_from_its_base_in_what_it_says(name):
     assert config.theta.learning_rate == pytest.approx(base.theta.learning_rate * variation.theta)
     assert config.theta.final_learning_rate == pytest.approx(base.theta.final_learning_rate * variation.theta)
     assert config.network.cells == (variation.cells or base.network.cells)
+    assert config.network.channels == (variation.channels or base.network.channels)
     back = dataclasses.replace(
         config,
         alpha=base.alpha,
@@ -177,6 +184,26 @@ def test_a_variation_differs_from_its_base_in_what_it_says(name):
         epochs=base.epochs,
     )
     assert back == base and (variation.relaxation or base.relaxation) == config.relaxation
+
+
+def test_sizes_are_points_of_the_phase_diagram_in_other_networks():
+    assert len(SIZES) == 8 and {own.cells for own in SIZES.values()} == {1, 2, 4}
+    for name in SIZES:
+        config, point = RECIPES[name]("small"), RECIPES[name.rsplit("_", 1)[0]]("small")
+        assert dataclasses.replace(config, network=point.network) == point and config.network != point.network
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_the_control_of_a_bilevel_setting_differs_in_level_and_images_alone(name):
+    config, control = RECIPES[name]("small"), RECIPES[CONTROLS[name]]("small")
+    assert (control.level, control.alpha_data, control.relaxation) == ("single", "same", Darts())
+    assert dataclasses.replace(control, level="bi", alpha_data="held_out") == config
+
+
+def test_the_scripts_gradient_alone_differs_from_dsnas_in_nothing_else():
+    alone, own = RECIPES["corrected_dsnas_reference_gradient"]("small"), RECIPES["corrected_dsnas"]("small")
+    assert dataclasses.replace(alone, relaxation=own.relaxation) == own
+    assert dataclasses.replace(alone.relaxation, gradient="corrected") == own.relaxation
 
 
 def test_alpha_can_travel_as_far_at_small_as_in_the_paper():
@@ -198,19 +225,14 @@ def test_cells_trained_alone_have_nothing_to_choose_and_cost_the_same():
     assert sources == [{0, 1}, {0, 1, 2}]
 
 
-def test_the_four_crossed_experiments_differ_in_nothing_but_the_two_switches():
-    crossed = [
-        RECIPES[name]("small")
-        for name in (
-            "reference_darts_bilevel",
-            "corrected_darts_single_held_out",
-            "corrected_darts_bilevel_same",
-            "corrected_darts_single",
-        )
-    ]
-    switches = [("bi", "held_out"), ("single", "held_out"), ("bi", "same"), ("single", "same")]
-    assert [(c.level, c.alpha_data) for c in crossed] == switches
-    assert len({dataclasses.replace(c, level="bi", alpha_data="train") for c in crossed}) == 1
+def test_crossed_experiments_differ_in_nothing_but_the_three_switches():
+    switches = list(itertools.product(CROSSED, ("single", "bi"), CROSSED_DATA))
+    configs = [RECIPES[crossed_name(*own)]("small") for own in switches]
+    for (relaxation, level, data), config in zip(switches, configs, strict=True):
+        assert (config.relaxation, config.level, config.alpha_data) == (CROSSED[relaxation], level, data)
+    same = {dataclasses.replace(own, relaxation=Darts(), level="bi", alpha_data="same") for own in configs}
+    assert len(same) == 1 and len({crossed_name(*own) for own in switches}) == 24
+    assert crossed_name("darts", "bi", "held_out") == "reference_darts_bilevel"
 
 
 def test_an_unknown_scale_is_named():

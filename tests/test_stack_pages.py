@@ -120,11 +120,39 @@ def test_trend_weights_operations_by_their_probability():
     assert len(stacks.trend_table(runs).splitlines()) == 4
 
 
+def test_every_cell_has_signed_rows_and_dots_where_no_sign_is_shown():
+    runs = stack([0.1, 1.0], spread=0.0)
+    for place, run in enumerate(runs):
+        run.arrays["statistics_mean"][:] = np.array([0.1, 1.0])[:, None, None]
+        run.arrays["statistics_mean"][0, 2, 3] = (-1) ** place
+        run.arrays["statistics_mean"][1, :, 1] = -1.0
+        run.arrays["statistics_mean"][..., NONE] = 0
+        run.arrays["statistics_mean"][...] += 1e-3 * place * (run.arrays["statistics_mean"] != 0)
+    figure = stack_figures.signed_maps({"before": runs, "after": runs[:1]})
+    axes = figure.axes[0]
+    drawn = np.asarray(axes.images[0].get_array())
+    assert drawn.shape == (10, 8) and np.allclose(drawn[5:, 1], -1, atol=0.01)
+    (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
+    assert list(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == [(3, 2)]
+    assert "in the last cell 30 of 35 entries are shown to be positive, 5 negative" in figure.get_label()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cell 1", "cell 2"]
+
+
+def test_a_stack_that_is_not_recorded_is_left_out_and_named():
+    found = {stacks.INITIAL: stack([1.0, 2.0]), stacks.TRAINED: stack([1.0, 2.0], seeds=2)}
+    assert list(stacks.by_time(found)) == ["before training", "after training"] and stacks.by_time({}) == {}
+    words = stacks.seeds_words(found)
+    assert f"{stacks.INITIAL}: n = 5; {stacks.TRAINED}: n = 2" in words and f"left out: {stacks.DEEP_INITIAL}" in words
+    assert "left out" not in stacks.seeds_words(found, found)
+    assert stacks.MINIMAL | stacks.DEEP == stacks.RECIPES
+
+
 def test_figures_of_stacks_describe_themselves():
     groups = {"before": stack((0.002, 0.01, 1.0)), "after": stack((0.1, 0.2, 1.0))}
     figure = stack_figures.cell_maps(groups)
     words = [text.get_text() for text in figure.axes[0].texts]
-    assert len(words) == 15 and float(words[0]) * 100 < float(words[-1]) < 99
+    assert len(words) == 15 and float(words[0].split()[0]) * 100 < float(words[-1].split()[0]) < 99
+    assert all("±" in word for word in words)
     assert "before: 1 in the last cell" in figure.get_label() or "before: 0.9" in figure.get_label()
     label = stack_figures.profiles({"stack": groups, "again": groups}).get_label()
     assert "stack, after: the last cell's mean size is" in label
@@ -280,3 +308,10 @@ def test_every_recipe_exists():
 
     assert set(stacks.RECIPES.values()) | set(variants.RECIPES.values()) <= set(RECIPES)
     assert len(set(variants.RECIPES.values())) == 12
+
+
+def test_small_stacks_say_n_and_their_data(parts):
+    seeds, cells = next(iter(parts.values())).cost.shape
+    words = stack_gradients.n_words(parts)
+    assert f"geometric mean of {seeds} seeds" in words and f"stacks of {cells} cells" in words and "64 images" in words
+    assert "over 3 seeds" in stack_gradients.cases_words({2: [0, 0, 0], 5: [0, 0, 0]})

@@ -22,12 +22,17 @@ def test_rows_hold_one_configuration_in_one_state():
         Record(Path("broken.npz"), State.BROKEN, "damaged"),
     ]
     lines = status.table(records).splitlines()[2:]
-    assert lines[0] == "| `reference_a` | tiny | digits | 0-2 | FRESH | 2.00 | 2026-01-02 | `aaa` |"
-    assert lines[1] == "| `reference_a` | tiny | digits | 3 | STALE | 4.00 | 2026-01-02 | `aaa` |"
-    assert lines[2].startswith("| `reference_b`") and "FRESH (attested)" in lines[2] and len(lines) == 3
+    name = '<code class="docutils literal notranslate">reference_<wbr>%s</code>'
+    assert lines[0] == f"| {name % 'a'} | tiny | digits | 0-2 | FRESH | 2.00 | 2026-01-02 | `aaa` |"
+    assert lines[1] == f"| {name % 'a'} | tiny | digits | 3 | STALE | 4.00 | 2026-01-02 | `aaa` |"
+    assert lines[2].startswith(f"| {name % 'b'} |") and "FRESH (attested)" in lines[2] and len(lines) == 3
     assert status.summary(records).startswith(
         "6 recorded results: 4 FRESH, 1 STALE, 1 BROKEN. Together they took 0.20 hours"
     )
+
+
+def test_settings_of_ones_own_are_words_and_no_code():
+    assert status.table([record(0, recipe=None)]).splitlines()[2].startswith("| own settings | tiny |")
 
 
 def test_an_empty_store_is_said():

@@ -26,6 +26,15 @@
     } else if ("reached" in element.dataset) {
       for (const name of ["tabindex", "role", "aria-label", "data-reached"]) element.removeAttribute(name);
     }
+    fade(element);
+  }
+
+  // Where a system hides its scroll bars, a cut looks like an end: the side that goes on fades (accessible.css).
+  function fade(element) {
+    const rest = element.scrollWidth - element.clientWidth - element.scrollLeft;
+    const sideways = "reached" in element.dataset && element.scrollWidth > element.clientWidth;
+    element.toggleAttribute("data-more-right", sideways && rest > 1);
+    element.toggleAttribute("data-more-left", sideways && element.scrollLeft > 1);
   }
 
   function watch() {
@@ -35,6 +44,7 @@
     });
     for (const element of document.querySelectorAll(WIDE)) {
       for (const part of [element, ...element.children]) sizes.observe(part);
+      element.addEventListener("scroll", () => fade(element), { passive: true });
     }
   }
 

@@ -349,7 +349,7 @@
         if (visible && !this.timer) this.play();
         if (!visible && this.timer) this.pause();
       };
-      new IntersectionObserver(seen, { threshold: 0.5 }).observe(this.panels[0].stage);
+      new IntersectionObserver(seen, { threshold: 0.15 }).observe(this.panels[0].stage);
     }
   }
 

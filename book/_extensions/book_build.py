@@ -12,6 +12,7 @@ FIGURE_DATA = re.compile(
     r'<a class="figure-data-file" download="figure\.(?P<ending>\w+)" href="data:[^,"]*;base64,(?P<data>[^"]*)">'
 )
 FIGURE = re.compile(r'<figure\b[^>]*?\bid="([^"]+)"|</figure>')
+FORMULA = re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([,.;:?!)\]’”]+)')
 DESCRIPTION_LENGTH = 200
 DATA_FOLDER = "_data"
 
@@ -48,6 +49,11 @@ def bars_are_bars(app, what, name, own, options, lines):
         inside = inside and bool(line.strip())
 
 
+def factories_are_dots(app, what, name, own, options, signature, returns):
+    """The default of a dataclass's field that is made anew is no expression, and Sphinx would give up on the whole signature."""
+    return (signature.replace("<factory>", "..."), returns) if signature else None
+
+
 def move_figure_data(app, pagename, templatename, context, doctree):
     """Take the data out of a figure's links into files of the figure's name, so that the page stays light."""
     body = context.get("body") or ""
@@ -67,6 +73,12 @@ def move_figure_data(app, pagename, templatename, context, doctree):
         return f'<a class="figure-data-file" download="{name}" href="{escape(address)}">'
 
     context["body"] = FIGURE_DATA.sub(moved, body)
+
+
+def keep_punctuation(app, pagename, templatename, context, doctree):
+    """A formula is a picture, after which a line may end: what follows it without a space stays with it."""
+    if "math notranslate" in (context.get("body") or ""):
+        context["body"] = FORMULA.sub(r'<span class="nobreak">\1\2</span>', context["body"])
 
 
 def describe_page(app, pagename, templatename, context, doctree):
@@ -97,7 +109,9 @@ def setup(app):
     app.connect("env-get-outdated", every_page)
     if "autodoc-process-docstring" in app.events.events:
         app.connect("autodoc-process-docstring", bars_are_bars)
+        app.connect("autodoc-process-signature", factories_are_dots)
     app.connect("html-page-context", move_figure_data)
+    app.connect("html-page-context", keep_punctuation)
     app.connect("html-page-context", describe_page)
     app.connect("build-finished", drop_font_preloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

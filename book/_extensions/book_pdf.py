@@ -36,6 +36,9 @@ VIEW = chromium.View("paper", 672, 950, False, "light")  # A4 within the margins
 SMALLEST_LINK = 2.0
 """Points; :data:`PREPARE` adds links smaller than this, which nobody is to click."""
 NUMBER_FONT, NUMBER_HEIGHT = 9, 28
+FEWEST_LINES = 4
+"""A last page of fewer lines is spared where a slightly smaller print has room for them."""
+SCALES = (0.98, 0.96, 0.94)
 
 # Chromium gives a place a name only where the page itself links to it: link to every place that another page, a bookmark or
 # the contents name. What is still wider than the paper is made smaller.
@@ -117,14 +120,45 @@ def print_page(browser: chromium.Chromium, page: Path, wanted: set[str] = frozen
     """Print one file; ``wanted`` are the ids whose places in the PDF must be known."""
     tab = browser.open(page, VIEW)
     try:
-        light = {"name": "prefers-color-scheme", "value": "light"}
-        tab.call("Emulation.setEmulatedMedia", media="print", features=[light])
-        about = tab.evaluate(f"{PREPARE}({sorted(wanted)!r})")
-        paper = tab.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True, generateTaggedPDF=False)
+        about = prepare(tab, wanted)
+        reader = fitted(tab)
     finally:
         tab.close()
-    reader = PdfReader(io.BytesIO(base64.b64decode(paper["data"])))
     return Printed(page.stem, about["title"], [tuple(own) for own in about["sections"]], reader)
+
+
+def prepare(tab: chromium.Page, wanted: set[str] = frozenset()) -> dict:
+    """Lay an open page out for paper; its title and sections."""
+    light = {"name": "prefers-color-scheme", "value": "light"}
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[light])
+    return tab.evaluate(f"{PREPARE}({sorted(wanted)!r})")
+
+
+def fitted(tab: chromium.Page) -> PdfReader:
+    """The page on paper, a little smaller where its last lines would have a sheet to themselves."""
+    whole = on_paper(tab)
+    last = lines_on(whole.pages[-1]) if len(whole.pages) > 1 else FEWEST_LINES
+    if last == 0:  # the room below the last line has gone to a sheet of its own
+        return on_paper(tab, pages=f"1-{len(whole.pages) - 1}")
+    if last < FEWEST_LINES:
+        for scale in SCALES:
+            smaller = on_paper(tab, scale)
+            if len(smaller.pages) < len(whole.pages):
+                return smaller
+    return whole
+
+
+def on_paper(tab: chromium.Page, scale: float = 1.0, pages: str = "") -> PdfReader:
+    look = {"printBackground": True, "preferCSSPageSize": True, "generateTaggedPDF": False}
+    look |= {"scale": scale, "pageRanges": pages}
+    return PdfReader(io.BytesIO(base64.b64decode(tab.call("Page.printToPDF", **look)["data"])))
+
+
+def lines_on(page: PageObject) -> float:
+    """Lines of text on a sheet; a picture counts as many."""
+    if page.get("/Resources", {}).get("/XObject"):
+        return float("inf")
+    return len([line for line in page.extract_text().splitlines() if line.strip()])
 
 
 def number(documents: list[Printed]) -> None:

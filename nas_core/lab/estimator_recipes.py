@@ -1,4 +1,4 @@
-"""Recipes of the experiment that compares estimators of the cost."""
+"""Recipes of the experiments on estimators of the cost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from nas_core.data import DataConfig
 from nas_core.estimation import EstimatorConfig
 from nas_core.supernet import NetworkConfig
+from nas_core.verification import EnumerationConfig
 
 _BASE = EstimatorConfig(network=NetworkConfig())
 _SCALES = {
@@ -30,6 +31,7 @@ _SCALES = {
         data=DataConfig("cifar10", held_out=0.0, augment="crop-flip"),
         batch_size=96,
         epochs=150,
+        sampled_passes=10,
         fixed_passes=50,
     ),
 }
@@ -44,5 +46,18 @@ def cost_estimators(scale: str) -> EstimatorConfig:
 
 cost_estimators.experiment = "estimators"  # type: ignore[attr-defined]  # mypy knows no attributes of a function
 
-RECIPES: dict[str, Callable[[str], EstimatorConfig]] = {"cost_estimators": cost_estimators}
+
+def estimator_enumeration(scale: str) -> EnumerationConfig:
+    """The shared pass against a probe of each of the 8⁵ architectures on one small batch, about as small at every scale."""
+    data = cost_estimators(scale).data.dataset
+    size = None if data == "digits" else 8
+    return EnumerationConfig(data=DataConfig(data, images=8, size=size, held_out=0.0))
+
+
+estimator_enumeration.experiment = "enumeration"  # type: ignore[attr-defined]
+
+RECIPES: dict[str, Callable[[str], EstimatorConfig] | Callable[[str], EnumerationConfig]] = {
+    "cost_estimators": cost_estimators,
+    "estimator_enumeration": estimator_enumeration,
+}
 """Every recipe by name. A recipe names its experiment in its attribute ``experiment``; without one it is a search."""

@@ -16,7 +16,11 @@ from nas_core.lab.code import LabError
 if TYPE_CHECKING:
     from nas_core.lab.store import Store
 
-EXPERIMENTS = {"search": "nas_core.search:run", "estimators": "nas_core.estimation:run"}
+EXPERIMENTS = {
+    "search": "nas_core.search:run",
+    "estimators": "nas_core.estimation:run",
+    "enumeration": "nas_core.verification:run",
+}
 SCALES = ("tiny", "small", "paper")
 
 
@@ -62,7 +66,7 @@ def configure(
     if scale not in SCALES:
         raise LabError(f"There is no scale {scale!r}; it must be one of {', '.join(SCALES)}.")
     try:
-        config = RECIPES[recipe](scale)
+        config: Any = RECIPES[recipe](scale)
         if embedded:
             config = dataclasses.replace(config, data=RECIPES[recipe]("tiny").data)
         if epochs is not None:
@@ -93,6 +97,15 @@ def settle(
     if is_for_cifar and dataset == "auto" and config.data.dataset == "digits":
         config, _ = resolve_dataset(configure(recipe, scale, **given, embedded=True), experiment, store)
     return config, sentence
+
+
+def has_recorded(recipe: str, scale: str, experiment: str, store: "Store", **given: Any) -> bool:
+    """Whether a FRESH result has the configuration of a recipe, on whatever data; the data are not looked for."""
+    plain = configure(recipe, scale, **given)
+    if not hasattr(plain, "data"):
+        return any(state.name == "FRESH" for state in store.seeds(experiment, plain).values())
+    configs = (plain, configure(recipe, scale, **given, embedded=True))
+    return any(_recorded(config, experiment, store, lambda name: True)[0] for config in configs)
 
 
 def with_dataset(config: Any, name: str, sha256: str | None) -> Any:

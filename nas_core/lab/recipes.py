@@ -13,6 +13,7 @@ sampled."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from nas_core.operations import Normalization
 from nas_core.relaxation import Darts, Dsnas, Proxyless, RandomReward, Relaxation, Snas, Uniform
 from nas_core.space import Cell, darts, minimal
 from nas_core.supernet import NetworkConfig
+from nas_core.verification import EnumerationConfig
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,24 @@ def corrected_darts_bilevel_same(scale: str) -> SearchConfig:
     return _darts(scale, "bi", "same")
 
 
+CROSSED: dict[str, Relaxation] = {"darts": Darts(), "snas": Snas(), "dsnas": Dsnas(), "proxylessnas": Proxyless()}
+"""B1: the relaxations that are crossed with level and α's images, all else as in :func:`_darts`."""
+CROSSED_DATA = ("same", "train", "held_out")
+
+
+def crossed_name(relaxation: str, level: str, alpha_data: str) -> str:
+    """The recipe of one combination of B1; those of DARTS that have a name of their own keep it."""
+    own = {
+        ("single", "same"): "corrected_darts_single",
+        ("single", "held_out"): "corrected_darts_single_held_out",
+        ("bi", "same"): "corrected_darts_bilevel_same",
+        ("bi", "held_out"): "reference_darts_bilevel",
+    }
+    if relaxation == "darts" and (level, alpha_data) in own:
+        return own[level, alpha_data]
+    return f"corrected_{relaxation}_{'bilevel' if level == 'bi' else level}_{alpha_data}"
+
+
 LONG = {"tiny": 20, "small": 75, "paper": 150}
 """Epochs where the paper has 150. At ``small`` α's learning rate times its steps, which bounds how far log α can travel,
 is then the paper's 23."""
@@ -194,6 +214,11 @@ def corrected_dsnas_no_decay(scale: str) -> SearchConfig:
 def corrected_dsnas_baseline(scale: str) -> SearchConfig:
     """B3: the paper's gradient with a running mean of each edge's reward as its baseline."""
     return _single(scale, Dsnas(baseline=0.9), idle="frozen")
+
+
+def corrected_dsnas_reference_gradient(scale: str) -> SearchConfig:
+    """B3: the scripts' gradient alone, with rewards as they are and idle weights frozen."""
+    return _single(scale, Dsnas(gradient="reference"), idle="frozen")
 
 
 def corrected_random_reward(scale: str) -> SearchConfig:
@@ -273,14 +298,22 @@ def reference_stack_trained(scale: str) -> SearchConfig:
     return _statistics(scale, True, "moving", _stack(scale, deep=False))
 
 
+def _deep_stack(scale: str, trained: bool) -> SearchConfig:
+    """A stack of cells of four nodes; ``small`` has a third of the epochs of θ and of the cost."""
+    config = _statistics(scale, trained, "moving" if trained else "frozen", _stack(scale, deep=True))
+    if scale != "small":
+        return config
+    return replace(config, epochs=config.epochs // 3, statistics_epochs=8)
+
+
 def reference_deep_stack_initial(scale: str) -> SearchConfig:
     """Fig 16(a): the cost in a stack of cells of four nodes at initialisation."""
-    return _statistics(scale, False, "frozen", _stack(scale, deep=True))
+    return _deep_stack(scale, False)
 
 
 def reference_deep_stack_trained(scale: str) -> SearchConfig:
     """Fig 16(b): the stack of cells of four nodes after training."""
-    return _statistics(scale, True, "moving", _stack(scale, deep=True))
+    return _deep_stack(scale, True)
 
 
 def _normalized(kind: str, affine: bool) -> NetworkConfig:
@@ -298,13 +331,22 @@ VARIANTS: dict[str, tuple[str, NetworkConfig]] = {
 
 
 def _made() -> dict[str, Callable[[str], SearchConfig]]:
-    """Recipes of the tables: the settings of Section 5.3, and the variants of Appendix H before and after training."""
+    """Recipes of the tables: the combinations of B1, the settings of Section 5.3, and the variants of Appendix H before and
+    after training."""
 
     def recipe(name: str, words: str, build: Callable[[str], SearchConfig]) -> Callable[[str], SearchConfig]:
         build.__name__, build.__doc__ = name, words + "."
         return build
 
     made = {}
+    for relaxation, level, data in itertools.product(CROSSED, ("single", "bi"), CROSSED_DATA):
+
+        def crossing(scale: str, relaxation: str = relaxation, level: str = level, data: str = data) -> SearchConfig:
+            return replace(_darts(scale, level, data), relaxation=CROSSED[relaxation])
+
+        name = crossed_name(relaxation, level, data)
+        words = {"same": "θ's own batch", "train": "another batch of θ's images", "held_out": "held-out images"}[data]
+        made[name] = recipe(name, f"B1: {relaxation}, {level} level, α judged on {words}", crossing)
     for name, own in ABLATIONS.items():
         idle = "moving" if name.startswith("reference") else "frozen"
         words = f"Fig {own.figure}: {own.words}" if own.figure else f"A control of Section 5.3: {own.words}"
@@ -351,8 +393,11 @@ def corrected_bilevel_decay(scale: str) -> SearchConfig:
     return replace(config, theta=replace(config.theta, weight_decay=30 * config.theta.weight_decay))
 
 
-RECIPES: dict[str, Callable[[str], SearchConfig] | Callable[[str], EstimatorConfig]] = (
-    {
+RECIPES: dict[
+    str, Callable[[str], SearchConfig] | Callable[[str], EstimatorConfig] | Callable[[str], EnumerationConfig]
+] = (
+    _made()
+    | {
         recipe.__name__: recipe
         for recipe in (
             reference_darts_bilevel,
@@ -371,6 +416,7 @@ RECIPES: dict[str, Callable[[str], SearchConfig] | Callable[[str], EstimatorConf
             reference_snas_deep,
             corrected_dsnas_no_decay,
             corrected_dsnas_baseline,
+            corrected_dsnas_reference_gradient,
             corrected_random_reward,
             corrected_cost_shuffled,
             corrected_cost_plain,
@@ -383,8 +429,7 @@ RECIPES: dict[str, Callable[[str], SearchConfig] | Callable[[str], EstimatorConf
             reference_deep_stack_trained,
         )
     }
-    | _made()
-    | variations.recipes(corrected_dsnas, reference_darts_bilevel)
+    | variations.recipes(corrected_dsnas, reference_darts_bilevel, corrected_darts_single)
     | estimator_recipes.RECIPES
 )
 """Every recipe by name."""

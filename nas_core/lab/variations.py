@@ -17,7 +17,7 @@ from nas_core.space import Cell, darts, minimal
 @dataclass(frozen=True)
 class Variation:
     """What differs: ``alpha`` and ``theta`` multiply the learning rates, ``epochs`` the length; None keeps the base's
-    cell, number of cells and relaxation. The base is bi-level where ``bilevel`` says so.
+    cell, number of cells, channels and relaxation. The base is bi-level where ``bilevel`` says so.
     """
 
     words: str
@@ -26,6 +26,7 @@ class Variation:
     epochs: float = 1.0
     cell: Cell | None = None
     cells: int | None = None
+    channels: int | None = None
     relaxation: Relaxation | None = None
     bilevel: bool = False
 
@@ -37,7 +38,12 @@ class Variation:
             base,
             relaxation=self.relaxation or base.relaxation,
             epochs=max(1, round(base.epochs * self.epochs)),
-            network=replace(network, cell=self.cell or network.cell, cells=self.cells or network.cells),
+            network=replace(
+                network,
+                cell=self.cell or network.cell,
+                cells=self.cells or network.cells,
+                channels=self.channels or network.channels,
+            ),
             alpha=replace(alpha, learning_rate=round(alpha.learning_rate * self.alpha, 8)),
             theta=replace(
                 theta,
@@ -59,6 +65,17 @@ PHASE: dict[str, Variation] = {
 }
 """Points of the phase diagram of P1 by the name of their recipe: one minimal cell, half the epochs, as a drop comes
 early."""
+
+SIZED_POINTS = ((1.0, 0.03), (1.0, 0.3))
+"""Factors of α's and θ's rate at which the network's size varies: slow θ, where most edges drop, and a faster one."""
+NETWORKS = {"cells2": (2, None), "cells4": (4, None), "channels4": (1, 4), "channels16": (1, 16)}
+"""Cells and channels (None: the base's) in place of one cell."""
+SIZES: dict[str, Variation] = {
+    f"{name}_{size}": replace(PHASE[name], words=f"{PHASE[name].words}, {size}", cells=cells, channels=channels)
+    for name in (f"corrected_phase_alpha{alpha:g}_theta{theta:g}" for alpha, theta in SIZED_POINTS)
+    for size, (cells, channels) in NETWORKS.items()
+}
+"""Points of the phase diagram with more cells, or with fewer or more channels, by the name of their recipe."""
 
 UNIVERSAL: dict[str, Variation] = {
     "corrected_universal_base": Variation("as it is", cell=minimal()),
@@ -89,17 +106,29 @@ UNIVERSAL: dict[str, Variation] = {
 }
 """The settings of P-univ by the name of their recipe: P1 and P2 are looked for in single-level ones, P3 in bi-level ones."""
 
+CONTROLS: dict[str, str] = {
+    name: name.replace("bilevel", "single_darts")
+    for name, own in UNIVERSAL.items()
+    if own.bilevel and name != "corrected_universal_bilevel"
+}
+"""The single-level control of every bi-level setting, by the setting's name; that of the first is ``corrected_darts_single``."""
+
 
 def recipes(
-    single: Callable[[str], SearchConfig], bilevel: Callable[[str], SearchConfig]
+    single: Callable[[str], SearchConfig],
+    bilevel: Callable[[str], SearchConfig],
+    control: Callable[[str], SearchConfig],
 ) -> dict[str, Callable[[str], SearchConfig]]:
-    """One recipe for every variation, around the ``single``-level or the ``bilevel`` search."""
+    """One recipe for every variation, around the ``single``-level or the ``bilevel`` search, and one for every ``control``."""
     made: dict[str, Callable[[str], SearchConfig]] = {}
-    for name, variation in (PHASE | UNIVERSAL).items():
+    every = [(name, own, bilevel if own.bilevel else single) for name, own in (PHASE | SIZES | UNIVERSAL).items()]
+    every += [(own, replace(UNIVERSAL[name], bilevel=False), control) for name, own in CONTROLS.items()]
+    for name, variation, around in every:
 
-        def recipe(scale: str, variation: Variation = variation) -> SearchConfig:
-            return variation.apply((bilevel if variation.bilevel else single)(scale))
+        def recipe(scale: str, variation: Variation = variation, around: Callable = around) -> SearchConfig:
+            return variation.apply(around(scale))
 
-        recipe.__name__, recipe.__doc__ = name, f"A search varied: {variation.words}."
+        recipe.__name__ = name
+        recipe.__doc__ = f"{'The control of a' if around is control else 'A'} search varied: {variation.words}."
         made[name] = recipe
     return made

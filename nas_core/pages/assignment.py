@@ -393,15 +393,15 @@ def recorded(results: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def verdicts(
-    states: Mapping[str, Study], nodes: theory.Residual, found: Totals, sums: theory.Residual
+    states: Mapping[str, Study], nodes: theory.Residual, found: Totals, sums: Mapping[str, theory.Residual]
 ) -> list[Verdict]:
-    """T1 and C1.1 and C1.2, from :func:`study`, the residual of Theorem 1 per node, the totals of a stack, and the
-    residual of both corollaries.
+    """T1 and C1.1 and C1.2, from :func:`study`, the residual of Theorem 1 per node, the totals of a stack, and each
+    corollary's residual.
 
     T1's direction: the identity holds for nodes, and (fully) single shares are at most :data:`evidence.TIGHT` of an
     edge's own cost as well. Magnitude: what skips pass on, by the same measure. The corollaries' direction is their
     identity; their magnitude is again what skips let through, relative to the costs of the cell."""
-    return [_theorem_1(states, nodes), *(corollary(name, found, sums) for name in ("C1.1", "C1.2"))]
+    return [_theorem_1(states, nodes), *(corollary(name, found, own) for name, own in sums.items())]
 
 
 def _theorem_1(states: Mapping[str, Study], nodes: theory.Residual) -> Verdict:

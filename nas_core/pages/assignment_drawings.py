@@ -18,12 +18,16 @@ from torch import nn
 
 from nas_core import theory
 from nas_core.operations import Norm
-from nas_core.pages import drawing, style, summary
+from nas_core.pages import drawing, drawing_data, style, summary
+from nas_core.pages.figure_data import attach
 from nas_core.space import Cell
 
 STRANDS = ("#332288", "#cc3311", "#117733", "#aa3377", "#bb8800")
 """One colour an output edge: cost and gradient wear the colour of the output edge that they entered the cell by."""
 _GAP = 0.075
+NAMES = ("second-last cell", "last cell")
+TALL = 2.0
+"""How far two cells beside each other are pulled apart in height, so that numbers find room on their edges."""
 _HEAD = "-|>,head_length=5,head_width=2.2"
 
 # ------------------------------------------------------------------------------------------------- cost assignment drawn
@@ -69,9 +73,14 @@ def _strand_handles(cell: Cell) -> list[Line2D]:
     return [*handles, Line2D([], [], color="#222222", marker="|", markersize=9, linestyle="", label="absorbed (Thm 1)")]
 
 
-def _strands(axes: Axes, cell: Cell, *, absorbed: bool, shift: tuple[float, float] = (0.0, 0.0)) -> None:
+def _placed(cell: Cell, across: float, tall: float) -> dict[int, tuple[float, float]]:
+    """The cell's nodes, moved to the right and pulled apart in height."""
+    return {node: (x + across, tall * y) for node, (x, y) in drawing.positions(cell).items()}
+
+
+def _strands(axes: Axes, cell: Cell, *, absorbed: bool, across: float = 0.0, tall: float = 1.0) -> None:
     """The cell with one backward arrow an edge and output edge that reaches it."""
-    places = {node: tuple(np.add(place, shift)) for node, place in drawing.positions(cell).items()}
+    places = _placed(cell, across, tall)
     output, colours = cell.inputs + cell.nodes, dict(zip(cell.outputs, STRANDS, strict=False))
     routes = drawing.routes(cell, places)
     every = np.concatenate([*routes.values(), np.array(list(places.values()))])
@@ -120,36 +129,40 @@ def _back(axes: Axes, path: np.ndarray, colour: str) -> None:
 
 
 def _bar(axes: Axes, path: np.ndarray) -> None:
-    """A bar across the path where it leaves its source: no cost gets past it."""
+    """A bar across the path before it reaches its source, clear of the arrow's head: no cost gets past it."""
     seen = _visible(path)
-    point, along = seen[4], seen[5] - seen[4]
+    place = len(seen) // 8
+    point, along = seen[place], seen[place + 1] - seen[place]
     across = 0.13 * np.array([-along[1], along[0]]) / np.hypot(*along)
-    axes.plot(*zip(point - across, point + across, strict=True), color="#222222", linewidth=2.4, zorder=4)
+    axes.plot(*zip(point - across, point + across, strict=True), color="#222222", linewidth=2.4, zorder=4.6)
 
 
 @style.styled
 def two_cells(seen: theory.Trace) -> Figure:
     """Fig 6: the last two cells with the measured cost Σ_k Z·C of every edge, its sum in each, and where it enters."""
     cell = seen.network.config.cell
-    figure = style.new_figure(2.9)
+    figure = style.new_figure(3.4)
     axes = figure.subplots()
     width, output = 1.35 * (cell.nodes + 1), cell.inputs + cell.nodes
-    shifts = ((0.0, 0.0), (width + 1.15, 0.0))
+    shifts = (0.0, width + 1.15)
     costs = (seen.z * seen.cost).sum(-1).numpy()[-2:]
     for shift, cost in zip(shifts, costs, strict=True):
-        _strands(axes, cell, absorbed=True, shift=shift)
+        _strands(axes, cell, absorbed=True, across=shift, tall=TALL)
         _values(axes, cell, cost, shift)
-    start, end = (width, 0.0), tuple(np.add(drawing.positions(cell)[cell.inputs - 1], shifts[1]))
-    _link(axes, end, start)
-    exit_, loss = np.add((width, 0.0), shifts[1]), np.add((width + 0.9, 0.0), shifts[1])
-    _link(axes, tuple(loss), tuple(exit_))
-    axes.text(loss[0], loss[1], " L − H", va="center", fontsize=style.FONT)
-    axes.set_xlim(-0.35, float(loss[0]) + 0.75)
-    for shift, cost, name in zip(shifts, costs, ("second-last cell", "last cell"), strict=True):
+    _link(axes, _placed(cell, shifts[1], TALL)[cell.inputs - 1], (width, 0.0))
+    end = shifts[1] + width
+    _link(axes, (end + 0.9, 0.0), (end, 0.0))
+    axes.text(end + 0.9, 0.0, " L − H", va="center", fontsize=style.FONT)
+    axes.set_xlim(-0.35, end + 1.65)
+    for shift, cost, name in zip(shifts, costs, NAMES, strict=True):
         total = (f"{cost.sum():+.4f}" if abs(cost.sum()) > 5e-5 else f"{cost.sum():+.0e}").replace("-", "−")
-        axes.text(shift[0] + width / 2, 1.28, f"{name}: Σ C = {total}", ha="center", fontsize=style.FONT)
-    axes.set_ylim(-1.25, 1.5)
+        axes.text(shift + width / 2, 0.75 * TALL + 0.5, f"{name}: Σ C = {total}", ha="center", fontsize=style.FONT)
+    axes.set_ylim(-0.75 * TALL - 0.3, 0.75 * TALL + 0.8)
     figure.legend(handles=_strand_handles(cell), loc="outside lower center", ncols=3, frameon=False)
+    attach(
+        figure,
+        drawing_data.joined([drawing_data.edge_costs(*own) for own in zip(NAMES, (cell, cell), costs, strict=True)]),
+    )
     words = [", ".join(f"{summary.edge_name(cell, e)} {value:+.4f}" for e, value in enumerate(row)) for row in costs]
     figure.set_label(
         f"The last two cells, costs flowing from the output back. Second-last cell: {words[0]}, sum {costs[0].sum():+.4f}. "
@@ -164,14 +177,22 @@ def _link(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> N
     axes.add_patch(FancyArrowPatch(start, end, color="#555555", shrinkA=13, shrinkB=13, linewidth=1.4, **look))
 
 
-def _values(axes: Axes, cell: Cell, cost: np.ndarray, shift: tuple[float, float]) -> None:
-    places = {node: tuple(np.add(place, shift)) for node, place in drawing.positions(cell).items()}
+def _values(axes: Axes, cell: Cell, cost: np.ndarray, across: float) -> None:
+    places = _placed(cell, across, TALL)
     routes = drawing.routes(cell, places)
     paths = [routes[own.source, own.target] for own in cell.edges]
-    for (x, y), value in zip(drawing.label_places(paths, list(places.values())), cost, strict=True):
+    # A number is wider than high: what is beside it counts as nearer than what is above or below.
+    narrow = np.array([0.4, 1.0])
+    found = drawing.label_places(
+        [path * narrow for path in paths], [tuple(np.array(place) * narrow) for place in places.values()]
+    )
+    for path, (x, y), value in zip(paths, (place / narrow for place in found), cost, strict=True):
+        steep, flat = np.abs(path[-1] - path[0])[::-1]
+        if steep < flat:  # it would cover a flat arrow: it stands outside of it
+            y += 0.24 * np.sign(y)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
         text = f"{value:+.3f}".replace("-", "−")
-        axes.text(x, y, text, ha="center", va="center", fontsize=style.SMALL - 1.5, bbox=box, zorder=4.5)
+        axes.text(x, y, text, ha="center", va="center", fontsize=style.SMALL, bbox=box, zorder=4.5)
 
 
 # -------------------------------------------------------------------------------------------------------------- diagrams

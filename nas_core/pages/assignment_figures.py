@@ -186,7 +186,7 @@ def output_course(courses: Sequence[Course], window: int) -> Figure:
     style.curve(below, steps, loss - entropy, Pen("#222222", ":", label="L − H"))
     style.zero_line(below)
     style.tidy(above, y="loss L, entropy H (nats)")
-    style.tidy(below, x="step of training", y="cost")
+    style.tidy(below, x=f"step of training (n = {len(courses)} seeds)", y="cost")
     handles = [handle for axes in (above, below) for handle in axes.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     figure.set_label(
@@ -198,10 +198,14 @@ def output_course(courses: Sequence[Course], window: int) -> Figure:
 
 @style.styled
 def initial(own: theory.InitialCosts) -> Figure:
-    """L − H of many initialisations, with its mean and the one that Gaussian logits have."""
+    """L − H of many initialisations, each a dash below, with its mean and the one that Gaussian logits have."""
+    import seaborn  # slow to import, and no other page needs it
+
     figure = style.new_figure(3.0)
     axes = figure.subplots()
-    axes.hist(own.costs, bins=24, color="#cccccc", edgecolor="#888888", linewidth=0.6, zorder=0.4)
+    look = {"edgecolor": "#888888", "linewidth": 0.6, "alpha": 1, "zorder": 0.4}
+    seaborn.histplot(x=own.costs, bins=24, color="#cccccc", ax=axes, **look)
+    seaborn.rugplot(x=own.costs, height=0.05, color="#222222", linewidth=0.8, ax=axes)
     style.zero_line(axes, vertical=True)
     axes.axvline(own.mean, color=style.QUANTITY_COLOURS["cost"], linewidth=2, label="mean")
     axes.axvspan(own.mean - 2 * own.standard_error, own.mean + 2 * own.standard_error, alpha=0.2, linewidth=0,

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from matplotlib.figure import Figure
 
-from nas_core.audit import BILEVEL, SCALES, SEEDS, SINGLE, Audit, audit, frameworks
+from nas_core.audit import BILEVEL, SCALES, SINGLE, Audit, audit, frameworks
 from nas_core.data import DataError
 from nas_core.lab.code import LabError
 from nas_core.lab.experiments import parse_seeds
@@ -50,10 +50,15 @@ def beside(scale: str, say: Callable[[str], None] = lambda words: None) -> list[
     ``say`` names the command that computes it."""
     found = []
     for name, levels in RECORDED.items():
-        runs = recorded(Parameters(scale=scale), levels, say)
+        runs = recorded(Parameters(scale=scale), levels, _named(name, say))
         if runs:
             found.append(Audit(name, summary.cell_of(next(iter(runs.values()))[0]), runs))
     return found
+
+
+def _named(name: str, say: Callable[[str], None]) -> Callable[[str], None]:
+    """``say``, whose sentences begin with a framework's name."""
+    return lambda words: say(f"{name}, {words}")
 
 
 # -- words and tables ------------------------------------------------------------------------------------------------------
@@ -222,11 +227,11 @@ class Drawing:
     caption: str
     figure: Figure
     results: dict[str, list]
-    bands: bool = True
+    drawn: str = "lines"
 
     def html(self) -> str:
         known = not any(run.meta.get("own") for runs in self.results.values() for run in runs)
-        shown = style.show(self.figure, self.results if known else None, bands=self.bands)
+        shown = style.show(self.figure, self.results if known else None, drawn=self.drawn)
         return f"<figure>{shown._repr_html_()}<figcaption>{html.escape(self.caption)}</figcaption></figure>"
 
 
@@ -243,13 +248,24 @@ def drawn(own: Audit, others: Sequence[Audit]) -> list[Drawing]:
     for level, words in ((SINGLE, "single-level"), (BILEVEL, "bi-level")):
         if own.runs.get(level) and own.measures(level).knows_cost:
             caption = f"{own.name}, {words}: mean cost per edge and operation, early and late."
-            found.append(Drawing(caption, cost_maps(own, level), {own.name: list(own.runs[level])}, bands=False))
+            found.append(Drawing(caption, cost_maps(own, level), {own.name: list(own.runs[level])}, drawn="map"))
     return found
 
 
 def _alike(own: Audit, results: dict[str, list]) -> dict[str, list]:
     """Those whose cells have as many nodes, which can share axes of width and depth."""
     return {name: runs for name, runs in results.items() if summary.cell_of(runs[0]).nodes == own.cell.nodes}
+
+
+def absent(others: Sequence[Audit]) -> str:
+    """Which of the four frameworks do not stand beside a method, and how to get them; empty where all do."""
+    lacking = [name for name in RECORDED if name not in {own.name for own in others}]
+    if not lacking:
+        return ""
+    return (
+        f"Not beside it, for want of recorded runs at this scale: {', '.join(lacking)}. An installed nas_core brings no recorded "
+        "runs: they are the folder results/ of its repository. Run the command there, or name that folder in NAS_RESULTS_ROOT."
+    )
 
 
 # -- the report ------------------------------------------------------------------------------------------------------------
@@ -260,7 +276,8 @@ def markdown(own: Audit, others: Sequence[Audit] = ()) -> str:
     parts = [f"# {own.name}: an audit", *(f"- {sentence}" for sentence in findings(own))]
     for table in tables([own, *others]):
         parts += ["", f"**{table.title}**", "", table.markdown()]
-    parts += ["", "**Edges**: when each was dropped and came back", "", edge_table(own), "", _source(own), ""]
+    parts += ["", "**Edges**: when each was dropped and came back", "", edge_table(own)]
+    parts += [line for words in (absent(others), _source(own)) if words for line in ("", words)] + [""]
     return "\n".join(parts)
 
 
@@ -281,7 +298,8 @@ def page(own: Audit, others: Sequence[Audit] = ()) -> str:
         *(table.html() for table in tables([own, *others])),
     ]
     parts += [drawing.html() for drawing in drawn(own, others)]
-    parts.append(f"<p><small>{html.escape(_source(own))}</small></p></main></body></html>\n")
+    parts += [f"<p><small>{html.escape(words)}</small></p>" for words in (absent(others), _source(own)) if words]
+    parts.append("</main></body></html>\n")
     return "\n".join(parts)
 
 
@@ -342,7 +360,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scale", choices=tuple(SCALES), default="tiny", help="tiny (default): digits; small: CIFAR-10"
     )
-    parser.add_argument("--seeds", default=f"{SEEDS[0]}-{SEEDS[-1]}", help="such as 0-4 (default) or 0,2,5")
+    usual = ", ".join(f"0-{own.seeds[-1]} at {name}" for name, own in SCALES.items())
+    parser.add_argument("--seeds", help=f"such as 0-4 or 0,2,5 (default: {usual})")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="takes as many seeds as fit (default: 10)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--out", type=Path, help="an .html or .md file; without it the report is printed as Markdown")
@@ -378,7 +397,8 @@ def _say(words: str) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    request = {"scale": options.scale, "seeds": parse_seeds(options.seeds), "minutes": options.minutes}
+    seeds = None if options.seeds is None else parse_seeds(options.seeds)
+    request = {"scale": options.scale, "seeds": seeds, "minutes": options.minutes}
     request |= {"workers": options.workers, "each": in_processes(options.workers), "say": _say}
     own = audit(load(options.method), **request)
     others = beside(options.scale, _say)

@@ -2,7 +2,8 @@
 
 ``results`` maps a label to runs of one configuration that differ in the seed. The labels are :data:`BILEVEL`,
 :data:`SINGLE` and :data:`FIXED` (in the last θ is trained and α not), for B1 also :data:`SINGLE_HELD_OUT` and
-:data:`BILEVEL_SAME`, for B2 those of :data:`NOISE`. Others are ignored.
+:data:`BILEVEL_SAME` and those of :mod:`nas_core.pages.crossed`, for B2 those of :mod:`nas_core.pages.gap`. Others are
+ignored.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nas_core.pages import summary
+from nas_core.lab.recipes import CROSSED
+from nas_core.pages import crossed, gap, summary
 from nas_core.pages.claims import REPRODUCED, Verdict
 from nas_core.pages.evidence import (
     BILEVEL,
@@ -21,7 +23,6 @@ from nas_core.pages.evidence import (
     NOISE,
     SINGLE,
     SINGLE_HELD_OUT,
-    SOME,
     STRONG,
     TIGHT,
     CannotTell,
@@ -38,7 +39,7 @@ from nas_core.pages.evidence import (
     verdict,
     with_interval,
 )
-from nas_core.patterns import FEW
+from nas_core.pages.evolution_patterns import failure_of, overall
 
 
 def catastrophe(results: Results) -> Verdict:
@@ -47,32 +48,55 @@ def catastrophe(results: Results) -> Verdict:
     bilevel, single = paired(results, BILEVEL, SINGLE)
     edges = summary.survivors(bilevel).shape[-1]
     kept, control = (summary.survivors(runs)[:, -1].sum(axis=-1) for runs in (bilevel, single))
-    direction = sign(kept - control, -1)
-    magnitude = grade(direction, kept.mean() <= FEW * edges, kept.mean() <= SOME * edges)
+    own = failure_of(bilevel, single)
     sentence = (
         f"Of {edges} edges {with_interval(kept)} survive bi-level search and {with_interval(control)} its "
         "single-level control; the number is the paired difference."
     )
-    return verdict("P3", [*bilevel, *single], kept - control, "edges", direction, magnitude, sentence)
+    return verdict("P3", [*bilevel, *single], kept - control, "edges", own.direction, own.magnitude, sentence)
 
 
-def crossed(results: Results) -> Verdict:
-    """B1: surviving edges under both orders of steps, crossed with both sources of α's images, paired by seed.
+def taken_apart(results: Results) -> Verdict:
+    """B1: surviving edges under both orders of steps, crossed with the sources of α's images, paired by seed, in every
+    relaxation that has all four corners.
 
-    The number is the main effect of held-out images: the mean over both orders of (held out − training). Direction: it
-    is negative. Magnitude: it exceeds the main effect of the order, whatever that effect's sign; its interval is said
-    too."""
-    groups = paired(results, BILEVEL, SINGLE_HELD_OUT, BILEVEL_SAME, SINGLE)
-    first, second, third, last = (summary.survivors(runs)[:, -1].sum(axis=-1) for runs in groups)
-    data, steps = (first + second - third - last) / 2, (first + third - second - last) / 2
-    direction = sign(data, -1)
-    apart = {sign(data + steps, -1), sign(data - steps, -1)}
-    magnitude = grade(direction, apart == {REPRODUCED}, abs(data.mean()) > abs(steps.mean()))
+    The number is the main effect of held-out images against θ's own batch: the mean over both orders, then over
+    relaxations. Direction, in each relaxation: it is negative, and so is that against another batch of θ's images where
+    this is recorded. Magnitude: it exceeds the main effect of the order, whatever that effect's sign."""
+    found = {name: _switches(results, name) for name in CROSSED if crossed.images(results, name)}
+    if not found:
+        corners = f"{BILEVEL}, {SINGLE_HELD_OUT}, {BILEVEL_SAME} and {SINGLE}"
+        raise CannotTell(f"This needs runs of {corners} with a seed in common, or the same of another relaxation.")
+    directions, magnitudes, words, effects = zip(*found.values(), strict=True)
+    seeds = sorted(set().union(*effects))
+    data = [float(np.mean([own[seed] for own in effects if seed in own])) for seed in seeds]
+    said = " ".join(f"{crossed.NAMES[name]}: {own}" for name, own in zip(found, words, strict=True))
     sentence = (
-        f"Judging α on held-out images instead of θ's own batch changes the number of surviving edges by "
-        f"{with_interval(data)}; letting α step before θ instead of with it changes it by {with_interval(steps)}."
+        f"{said} Held-out images are shown to drop edges in {directions.count(REPRODUCED)} of {len(found)} relaxations. The "
+        "number is their effect against θ's own batch."
     )
-    return verdict("B1", [run for runs in groups for run in runs], data, "edges", direction, magnitude, sentence)
+    every = [run for name in found for runs in crossed.combinations(results, name).values() for run in runs]
+    return verdict("B1", every, data, "edges", overall(directions), overall(magnitudes), sentence)
+
+
+def _switches(results: Results, name: str) -> tuple[str, str, str, crossed.BySeed]:
+    """Direction, magnitude and sentence of one relaxation, and the main effect of its held-out images."""
+    data, fresh, steps = (
+        crossed.images(results, name),
+        crossed.images(results, name, "train"),
+        crossed.order(results, name),
+    )
+    direction = combine([sign(list(own.values()), -1) for own in (data, fresh) if own])
+    seeds = sorted(set(data) & set(steps))
+    one, other = (np.array([own[seed] for seed in seeds]) for own in (data, steps))
+    apart = {sign(one + other, -1), sign(one - other, -1)}
+    magnitude = grade(direction, apart == {REPRODUCED}, abs(one.mean()) > abs(other.mean()))
+    itself = f", instead of another batch of θ's images by {crossed.said(fresh)}" if fresh else ""
+    words = (
+        f"judging α on held-out images instead of θ's own batch changes the number of surviving edges by "
+        f"{crossed.said(data)}{itself}; letting α step before θ instead of with it changes it by {crossed.said(steps)}."
+    )
+    return direction, magnitude, words, data
 
 
 def output_cost(results: Results) -> Verdict:
@@ -157,31 +181,36 @@ def _wrong_images(runs: Sequence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gap_and_wiring(results: Results) -> Verdict:
-    """B2: the same bi-level search with and without label noise, paired by seed: noise opens the generalisation gap,
-    raises the held-out cost, and drops edges. Magnitude: without noise (nearly) all edges stay, with it at most half of
-    them do."""
-    quiet, noisy = paired(results, *(min(NOISE, key=NOISE.__getitem__), max(NOISE, key=NOISE.__getitem__)))
-    edges = summary.survivors(quiet).shape[-1]
-    kept = {name: summary.survivors(runs)[:, -1].sum(axis=-1) for name, runs in (("quiet", quiet), ("noisy", noisy))}
+    """B2: over searches that judge α on held-out images, fewer edges survive where the generalisation gap is wider: the rank
+    correlation over settings within a seed is negative. Magnitude: how strong it is.
+
+    The sentence also says what the share of epochs with a positive charged cost tells, and what label noise alone does."""
+    groups = gap.settings(results)
+    if len(groups) < gap.FEWEST_SETTINGS:
+        raise CannotTell(
+            f"{len(groups)} settings are recorded, fewer than the {gap.FEWEST_SETTINGS} to correlate over."
+        )
+    found = {name: gap.within_seeds(groups, reading) for name, reading in gap.READINGS.items()}
+    together = found["generalisation gap"]
+    direction, close = sign(together, -1), np.tanh(mean_of(together))
+    magnitude = grade(direction, close <= -STRONG, close <= -MODERATE)
+    sentence = f"{gap.prediction(results)} {_noise_words(results)} The number is the correlation with the gap."
+    every = [run for runs in groups.values() for run in runs]
+    return verdict("B2", every, together, "rank correlation", direction, magnitude, sentence.strip(), np.tanh)
+
+
+def _noise_words(results: Results) -> str:
+    """What replacing labels does to the same search, paired by seed; empty where it is not recorded."""
+    try:
+        quiet, noisy = paired(results, *(min(NOISE, key=NOISE.__getitem__), max(NOISE, key=NOISE.__getitem__)))
+    except CannotTell:
+        return ""
+    kept = [summary.survivors(runs)[:, -1].sum(axis=-1) for runs in (quiet, noisy)]
     cost = [summary.edge_cost(runs, "held_out")[1][:, -1].sum(axis=-1) for runs in (quiet, noisy)]
-    parts = {
-        "the generalisation gap grows": (summary.gap(noisy) - summary.gap(quiet), +1),
-        "the held-out cost grows": (cost[1] - cost[0], +1),
-        "the number of surviving edges falls": (kept["noisy"] - kept["quiet"], -1),
-    }
-    outcomes = {words: sign(values, expected) for words, (values, expected) in parts.items()}
-    direction = combine(list(outcomes.values()))
-    spared = kept["quiet"].mean() >= (1 - FEW) * edges
-    magnitude = grade(direction, spared and kept["noisy"].mean() <= SOME * edges, spared)
-    words = "; ".join(f"{text} by {with_interval(values)}, {outcomes[text]}" for text, (values, _) in parts.items())
-    share = percent(max(NOISE.values()))
-    sentence = (
-        f"With {share} of the labels replaced, {words}. Of {edges} edges {with_interval(kept['quiet'])} "
-        f"survive without noise "
-        f"and {with_interval(kept['noisy'])} with it."
-    )
-    return verdict(
-        "B2", [*quiet, *noisy], parts["the number of surviving edges falls"][0], "edges", direction, magnitude, sentence
+    return (
+        f"Replacing {percent(max(NOISE.values()))} of the labels changes the gap by "
+        f"{with_interval(summary.gap(noisy) - summary.gap(quiet))}, the held-out cost by {with_interval(cost[1] - cost[0])} and "
+        f"the number of surviving edges by {with_interval(kept[1] - kept[0])}."
     )
 
 
@@ -199,7 +228,7 @@ MEASURES: dict[str, Callable[[Results], Verdict]] = {
     "T2": output_cost,
     "D-dyn": dynamics,
     "R4": false_confidence,
-    "B1": crossed,
+    "B1": taken_apart,
     "B2": gap_and_wiring,
 }
 """The measures of this module, by claim."""

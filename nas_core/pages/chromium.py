@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import queue
 import shutil
@@ -127,17 +128,16 @@ class Chromium:
             raise RuntimeError(f"{method}: {message['error']['message']}")
         return message["result"]
 
-    def open(self, page: Path, view: View) -> "Page":
-        """Open a file in a new tab and wait until it, its fonts and its mathematics are there."""
+    def open(self, page: Path, view: View, query: str = "") -> "Page":
+        """Open a file in a new tab, at an address that may end in ``?…``; wait until it, its fonts and its mathematics
+        are there."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        tab = Page(self, session, target, Visit())
+        tab = Page(self, session, target, Visit(), view)
         for domain in ("Page", "Runtime", "Network", "Log"):
             tab.call(f"{domain}.enable")
-        window = {"width": view.width, "height": view.height, "deviceScaleFactor": 1, "mobile": view.phone}
-        tab.call("Emulation.setDeviceMetricsOverride", **window)
-        tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": view.scheme}])
-        tab.call("Page.navigate", url=page.resolve().as_uri())
+        tab.look(view)
+        tab.call("Page.navigate", url=page.resolve().as_uri() + query)
         tab.evaluate(READY)
         return tab
 
@@ -149,6 +149,12 @@ READY = """(async () => {
     for (const image of document.images) { image.loading = "eager"; await image.decode().catch(() => {}); }
     await new Promise(r => setTimeout(r, 100));
 })()"""
+
+
+SETTLING = 0.15
+"""Seconds until a page is laid out in a new window. Slept, not asked for: a page without scripts answers no promise."""
+HIGHEST = 16000
+"""Chromium's own limit on a picture's side is 16384 pixels."""
 
 
 def note(message: dict, visit: Visit | None):
@@ -175,6 +181,7 @@ class Page:
     session: str
     target: str
     visit: Visit
+    view: View
 
     def call(self, method: str, **parameters) -> dict:
         """Send a command to this tab."""
@@ -187,16 +194,30 @@ class Page:
             raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", "JavaScript error"))
         return answer["result"].get("value")
 
+    def look(self, view: View):
+        """Take another window and colour scheme."""
+        self.view = view
+        self._window(view.height)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": view.scheme}])
+
     def screenshot(self, path: Path):
-        """Write the whole page, not only the window, as a PNG."""
+        """Write the whole page, not only the window, as a PNG.
+
+        The window itself is made as high as the page: a picture of more than the window is laid out anew while it is
+        taken, and not always as a reader sees it."""
+        height = self.call("Page.getLayoutMetrics")["cssContentSize"]["height"]
+        self._window(max(self.view.height, min(math.ceil(height), HIGHEST)))
+        try:
+            time.sleep(SETTLING)
+            image = self.call("Page.captureScreenshot", format="png")
+        finally:
+            self._window(self.view.height)
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=self._whole())
         path.write_bytes(base64.b64decode(image["data"]))
 
-    def _whole(self) -> dict:
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        # Chromium's own limit on a picture's side is 16384 pixels.
-        return {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16000), "scale": 1}
+    def _window(self, height: int):
+        window = {"width": self.view.width, "height": height, "deviceScaleFactor": 1, "mobile": self.view.phone}
+        self.call("Emulation.setDeviceMetricsOverride", **window)
 
     def close(self):
         """Close the tab."""

@@ -17,7 +17,7 @@ import nbformat
 import yaml
 
 from nas_core.pages.notation import SYMBOLS, Symbol
-from nas_core.pages.tables import markdown
+from nas_core.pages.tables import code, markdown
 
 MISSING = "*not in the book yet*"
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -269,7 +269,7 @@ def table(book: Path = BOOK) -> str:
 def _row(item: Item, found: Sequence[Label]) -> tuple[str, ...]:
     own = carriers(item.label, found) or (carriers(item.same_as, found) if item.same_as else [])
     makers = [name for label in own for name in label.makers]
-    functions = ", ".join(f"`{name}`" for name in dict.fromkeys([*item.checks, *makers]))
+    functions = ", ".join(code(name) for name in dict.fromkeys([*item.checks, *makers]))
     places = []
     for page in dict.fromkeys(label.page for label in own):
         links = ", ".join(link(label) for label in own if label.page == page)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nas_core.pages import cost_measures as measures
-from nas_core.pages import style, summary
+from nas_core.pages import cost_reasons as reasons
+from nas_core.pages import figures, style, summary
 from nas_core.pages.claims import NOT_TESTED, REPRODUCED, number
 from nas_core.pages.evidence import percent, sign, with_interval
 from nas_core.pages.style import Pen
@@ -31,24 +31,23 @@ def one_seed_map(groups: Mapping[str, Sequence], seed: int | None = None) -> Fig
     ``seed`` defaults to the first. A frame marks an entry whose sign is opposite to that of the mean over the other seeds.
     """
     groups = summary.panels(groups)
-    edges = len(summary.cell_of(summary.flat(groups)[0]).edges)
-    figure = style.new_figure(len(groups) * (0.44 * edges + 0.55) + 0.9)
-    rows = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
+    figure, rows = figures.new_maps(len(groups), len(summary.cell_of(summary.flat(groups)[0]).edges))
     spoken = []
     for axes, (title, runs) in zip(rows, groups.items(), strict=True):
         position = _position(runs, seed)
-        values, errors = measures.entries(runs), measures.standard_errors(runs)
+        found = summary.Estimates(*(own[-1] for own in summary.statistics(runs[position : position + 1])))
+        figures.draw_map(figure, axes, summary.cell_of(runs[0]), found)
+        values = measures.entries(runs)
         odd = np.zeros(values.shape[1:], dtype=bool)
         if len(runs) > 1:
             odd = values[position] * np.delete(values, position, axis=0).mean(axis=0) < 0
-        _draw_with_errors(figure, axes, summary.cell_of(runs[0]), values[position], errors[position], odd)
+        _frame(axes, odd)
         axes.set_title(f"{title}, seed {runs[position].meta['seed']}".lstrip(", "), loc="left")
         known = np.isfinite(values[position])
         spoken.append(
             f"{title + ': ' if title else ''}{(values[position][known] > 0).sum()} of {known.sum()} operations other than "
             f"none are positive in this seed, {odd.sum()} have the sign opposite to the mean of the other seeds"
         )
-    rows[-1].set_xticklabels([name.replace("_", "\n", 1) for name in OPERATIONS])
     figure.set_label(f"Heat map of the cost in one seed with its standard error inside the run. {'; '.join(spoken)}.")
     return figure
 
@@ -61,34 +60,12 @@ def _position(runs: Sequence, seed: int | None) -> int:
     return seeds.index(wanted)
 
 
-def _draw_with_errors(figure: Figure, axes, cell, mean: np.ndarray, error: np.ndarray, odd: np.ndarray) -> None:
-    largest = float(np.nanmax(np.abs(mean))) or 1.0
-    exponent = int(np.floor(np.log10(largest)))
-    scale = 10.0**exponent
-    colours = matplotlib.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
-    limit = largest / scale
-    image = axes.imshow(
-        np.ma.masked_invalid(mean / scale), cmap=colours, norm=TwoSlopeNorm(0, -limit, limit), aspect="auto"
-    )
-    for edge, operation in zip(*np.nonzero(np.isfinite(mean)), strict=True):
-        text = f"{mean[edge, operation] / scale:.2f}\n±{error[edge, operation] / scale:.2f}".replace("-", "−")
-        dark = abs(mean[edge, operation]) > 0.6 * largest
-        axes.text(operation, edge, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
-    for edge, operation in zip(*np.nonzero(odd), strict=True):
+def _frame(axes, which: np.ndarray) -> None:
+    for edge, operation in zip(*np.nonzero(which), strict=True):
         frame = matplotlib.patches.Rectangle(
             (operation - 0.46, edge - 0.44), 0.92, 0.88, fill=False, edgecolor="#111111", linewidth=1.8
         )
         axes.add_patch(frame)
-    names = [
-        f"{summary.edge_name(cell, edge)} {style.EDGE_SIGNS[cell.edge_class(edge)]}" for edge in range(len(cell.edges))
-    ]
-    axes.set_yticks(range(len(cell.edges)), names)
-    axes.set_xticks(range(len(OPERATIONS)))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    figure.colorbar(
-        image, ax=axes, label="cost" if exponent == 0 else f"cost in $10^{{{exponent}}}$", pad=0.015, aspect=12
-    )
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -392,12 +369,11 @@ def comparison_table(results: Mapping[str, Sequence]) -> str:
     rows = []
     for label, runs in results.items():
         values = measures.entries(runs)
-        found = measures.signs(values)
         overall = [float(np.nanmean(run)) for run in values]
         trained = len(runs[0].arrays.get("step_cost_mean", ())) > 0
         score = summary.stack(runs, "accuracy")[:, -1]
         rows.append(
-            [label, len(runs), with_interval(overall), f"{found.positive}, {found.negative}, {found.open}",
+            [label, len(runs), with_interval(overall), reasons.count_words(runs),
              _epoch_words(measures.crossings(runs).cell) if trained else "–",
              with_interval(score[:, 0]), with_interval(score[:, 1])]
         )  # fmt: skip
@@ -457,6 +433,11 @@ def _scale_words(runs: Sequence) -> str:
     return f"scale {runs[0].meta['scale']}, {count}"
 
 
+def _data_words(at_paper: Mapping[str, Sequence]) -> str:
+    names = dict.fromkeys(run.meta["dataset"]["name"] for run in summary.flat(at_paper))
+    return " and ".join(summary.DATASET_WORDS.get(name, name) for name in names)
+
+
 def paper_scale_words(results: Mapping[str, Sequence], at_paper: Mapping[str, Sequence]) -> str:
     """A table of the runs here and at the paper's scale; where none is recorded, a sentence with what records it."""
     if results[measures.TRAINED][0].meta["scale"] == "paper":
@@ -467,5 +448,6 @@ def paper_scale_words(results: Mapping[str, Sequence], at_paper: Mapping[str, Se
         return f"No run at the paper's scale is recorded yet; {commands} record one seed."
     return (
         f"{comparison_table(panels)}\n\nBelow, the maps of {{numref}}`paper-fig-4` at both scales, and the sum of the edges' "
-        "costs over training. A single run has no interval, so none of its values is in parentheses, and no sign of it is shown."
+        "costs over training. What a single run shows, errors, parentheses and counts of signs, it shows inside itself, over its own "
+        f"batches; that says nothing of other seeds. The images are {_data_words(at_paper)}."
     )

@@ -8,6 +8,7 @@ the first time except contrasts between runs that other chapters show.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,6 @@ from nas_core.pages import (
     estimator_pages,
     evolution_patterns,
     overview,
-    runs,
     stack_measures,
     style,
     summary,
@@ -33,13 +33,12 @@ from nas_core.pages import (
     variant_measures,
     verdicts,
 )
-from nas_core.pages.claims import NOT_TESTED, Verdict, css_class, number, untested
+from nas_core.pages.claims import NOT_TESTED, Verdict, number, unbroken, untested
 from nas_core.pages.discussion_points import OPPOSITE, POINTS, SHOWN, UNCLEAR, UNTESTED, Answer
 from nas_core.pages.evidence import (
     BILEVEL,
     BILEVEL_SAME,
     FEWEST_SEEDS,
-    NOISE,
     CannotTell,
     Results,
     paired,
@@ -48,7 +47,7 @@ from nas_core.pages.evidence import (
     where,
     with_interval,
 )
-from nas_core.pages.parameters import SCALES, Parameters
+from nas_core.pages.parameters import SCALES
 from nas_core.pages.tables import markdown
 
 PARTS = tuple(part for part in verdicts.PARTS if part is not stack_measures)
@@ -63,12 +62,7 @@ def collect(scale: str) -> dict[str, Sequence]:
     for part in PARTS:
         found |= overview.group(part.RECIPES, scales)
     found |= overview.group({name: name for name in PHASE}, scales, fewest=1)
-    tiny = Parameters(scale="tiny")
-    return found | runs.variations(tiny, "reference_darts_bilevel", "label_noise", NOISE, _quiet)
-
-
-def _quiet(words: str) -> None:
-    """Say nothing."""
+    return found | overview.taken_apart(scales)
 
 
 # -- contrasts between runs of other chapters ------------------------------------------------------------------------------
@@ -141,7 +135,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "R2": edge_measures.SIMPLIFIED,
     "R2-ctrl": edge_measures.MODIFIED,
     "fixing": tuple(edge_measures.FACTORS.values()),
-    "equal training": (edge_measures.EQUAL, "27a"),
+    "equal training": (edge_measures.EQUAL, edge_measures.STILL),
     "augmented": (cost_measures.TRAINED,),
     "shuffled labels": (cost_measures.TRAINED, cost_measures.SHUFFLED),
     "random reward": (evolution_patterns.CORRECTED, evolution_patterns.RANDOM),
@@ -232,25 +226,26 @@ OUTCOME_WORDS = {SHOWN: "yes", OPPOSITE: "no: the opposite", UNCLEAR: "undecided
 
 
 def table(found: Mapping[str, Sequence[Reading]]) -> str:
-    """The chapter's summary: what was asked, what was measured, the number, whether it is so, and the verdict of the
-    claim that it belongs to."""
+    """The chapter's summary: what was asked, what was measured and which claim it belongs to, the number, and whether it is
+    so. What most rows rest on stands in the header, what others do beside their number."""
+    every = [reading.verdict for own in found.values() for reading in own if reading.outcome != UNTESTED]
+    usual = Counter(map(_basis, every)).most_common(1)[0][0] if every else ""
     rows = []
     for name, own in found.items():
         for position, reading in enumerate(own):
             answer, judged = reading.answer, reading.verdict
-            spans = "–"
-            if answer.measure == answer.claim:
-                words = dict.fromkeys((judged.direction, judged.magnitude))
-                spans = f"{answer.claim}: " + ", ".join(
-                    f'<span class="verdict {css_class(word)}">{word}</span>' for word in words
-                )
-            data = ", ".join(filter(None, [judged.scale, judged.dataset]))
+            of = f" ({answer.claim})" if answer.measure == answer.claim else ""
+            basis = "" if _basis(judged) == usual or not judged.n else f"; {_basis(judged)}"
             rows.append(
-                (f"**{name}**" if position == 0 else "", answer.measured, f"{reading.numbers}, {data}".strip(", "),
-                 OUTCOME_WORDS[reading.outcome], spans, answer.where)
+                (f"**{name}**" if position == 0 else "", answer.measured + of,
+                 (judged.interval_words or "–") + basis, OUTCOME_WORDS[reading.outcome])
             )  # fmt: skip
-    header = ("", "what was measured", "number, 95 % interval, n", "is it so?", "direction, magnitude", "chapter")
-    return markdown(header, rows)
+    number_of = "number, 95 % interval" + (f"; {usual} unless said" if usual else "")
+    return unbroken(markdown(("", "what was measured", number_of, "is it so?"), rows))
+
+
+def _basis(own: Verdict) -> str:
+    return f"n = {own.n}, {own.scale}"
 
 
 def source(results: Results) -> str:
@@ -281,7 +276,7 @@ def left_open(found: Mapping[str, Sequence[Reading]], results: Results, scale: s
             lines.append(f"- **{answer.measured}**: untested. {_commands(answer, results, scale)}")
         elif reading.outcome == UNCLEAR:
             lines.append(f"- **{answer.measured}**: undecided, {reading.numbers}. {_seeds_words(reading)}")
-    return "\n".join(lines) or "Every quantity above lies on one side of its boundary."
+    return unbroken("\n".join(lines)) or "Every quantity above lies on one side of its boundary."
 
 
 def _seeds_words(reading: Reading) -> str:
@@ -368,8 +363,8 @@ def _draw(axes: Axes, row: int, reading: Reading) -> None:
     axes.plot([low, high], [row, row], color=colour, linewidth=1.8, solid_capstyle="round")
     axes.plot([estimate], [row], marker=marker, color=colour, markersize=6,
               markerfacecolor=colour if filled else "white")  # fmt: skip
-    own = reading.verdict
-    axes.text(1.02, row, f"{number(own.estimate)} [{number(own.low)}, {number(own.high)}]", color="#222222", **right)
+    ends = ", ".join(map(number, reading.verdict.bounds))
+    axes.text(1.02, row, f"{number(reading.verdict.estimate)} [{ends}]", color="#222222", **right)
 
 
 def _spoken(given: Iterable[Reading]) -> str:

@@ -14,8 +14,7 @@ SHOWN, OPPOSITE, UNCLEAR, UNTESTED = "shown", "opposite", "unclear", "untested"
 class Answer:
     """One quantity and what follows from it.
 
-    ``measure`` names a measure of :mod:`nas_core.pages.discussion`; where it is the ``claim`` itself, that claim's verdict
-    is shown. ``n`` of its number counts ``counts``. ``expected`` is the side of ``boundary`` on which the answer is yes (+1 above, −1 below); ``ratio`` says
+    ``measure`` names a measure of :mod:`nas_core.pages.discussion`, which may be the ``claim`` itself. ``n`` of its number counts ``counts``. ``expected`` is the side of ``boundary`` on which the answer is yes (+1 above, −1 below); ``ratio`` says
     that the quantity is one. ``short`` labels it in the figure. One of the three sentences is said."""
 
     measured: str
@@ -74,7 +73,7 @@ SEARCHED = Point(
             "Under a rule that cannot choose *none* the preference for width cannot be told from chance.",
         ),
         Answer(
-            "rise of the share of alive edges from its minimum to the end of single-level search (P1)",
+            "rise of the share of alive edges from its minimum to the end of single-level search",
             "growth from the minimum",
             "P1",
             "P1",
@@ -204,7 +203,7 @@ CAUTION = Point(
             "The held-out images are not shown to be what drops the edges.",
         ),
         Answer(
-            "surviving edges of bi-level search on the digits, with label noise minus without",
+            "rank correlation of the generalisation gap and the number of surviving edges, over settings",
             "a wider gap drops edges",
             "B2",
             "B2",
@@ -261,7 +260,7 @@ CIRCUMVENT = Point(
             "B6",
             "B6",
             +1,
-            "{ref}`below <discarded>`",
+            "{ref}`discarded`",
             "Trained alone the wide cell is the better one: a way around the bias would have cost accuracy here.",
             "Trained alone the deep cell is the better one: what the search discards is what it should have kept.",
             "Trained alone the wide and the deep cell cannot be told apart: nothing shows that the bias helps or hurts.",

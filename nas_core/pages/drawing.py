@@ -14,7 +14,8 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path
 
 from nas_core.derive import surviving
-from nas_core.pages import style, summary
+from nas_core.pages import drawing_data, style, summary
+from nas_core.pages.figure_data import attach
 from nas_core.space import NONE, OPERATIONS, Cell
 
 RADIUS = 0.17
@@ -93,6 +94,8 @@ def wiring_over_time(
         axes.set_axis_off()
     shown = [values[epoch] for epoch in chosen]
     figure.legend(handles=legend(cell, shown), loc="outside lower center", ncols=4, frameon=False)
+    choices = [[choice(row) for row in frame] for frame in shown]
+    attach(figure, drawing_data.wiring(f"seed {result.meta['seed']}", cell, chosen, np.array(shown), choices))
     counts = ", ".join(f"epoch {epoch}: {int(surviving(values[epoch]).sum())}" for epoch in chosen)
     figure.set_label(
         f"Likeliest wiring of the {cell.name} cell over epochs, seed {result.meta['seed']}. "

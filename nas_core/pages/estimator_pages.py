@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from nas_core.conditioned import SharedBatch, layout
 from nas_core.cost import probe
 from nas_core.estimation import STATES
-from nas_core.estimators import best_split, entries
+from nas_core.estimators import entries
 from nas_core.operations import Normalization
 from nas_core.pages import style, summary
 from nas_core.pages.claims import Verdict, number, untested
@@ -53,7 +53,7 @@ def wanted(run) -> np.ndarray:
     return entries(summary.cell_of(run))
 
 
-def _over_entries(values: np.ndarray, run) -> np.ndarray:
+def over_entries(values: np.ndarray, run) -> np.ndarray:
     """Mean over the entries of ``[..., E, K]``, without those of which nothing is known."""
     own = values[..., wanted(run)]
     count = np.isfinite(own).sum(-1)
@@ -74,7 +74,7 @@ def prices(results: Sequence, name: str) -> np.ndarray:
     for run in results:
         seconds = np.asarray(run.arrays[f"{name}_seconds"], dtype=float)
         each = seconds / run.arrays["exact_mean"].shape[1] if name == EXACT else seconds.mean(1)
-        found.append(_over_entries(_variance(run.arrays[f"{name}_mean"]), run) * each)
+        found.append(over_entries(_variance(run.arrays[f"{name}_mean"]), run) * each)
     return np.array(found)
 
 
@@ -84,7 +84,7 @@ def independent_prices(results: Sequence, name: str) -> np.ndarray:
     for run in results:
         arrays = run.arrays
         share = arrays[f"{name}_variance"] / np.maximum(arrays[f"{name}_count"].mean(1), 1)
-        found.append(_over_entries(share, run)
+        found.append(over_entries(share, run)
                      * arrays[f"{name}_seconds"].mean(1))  # fmt: skip
     return np.array(found)
 
@@ -109,7 +109,7 @@ def biases(results: Sequence) -> np.ndarray:
 
 def sizes(results: Sequence) -> np.ndarray:
     """``[s, T]``: the root mean square of the costs themselves."""
-    return np.array([np.sqrt(_over_entries(run.arrays["conditioned_mean"].mean(1) ** 2, run)) for run in results])
+    return np.array([np.sqrt(over_entries(run.arrays["conditioned_mean"].mean(1) ** 2, run)) for run in results])
 
 
 def errors(results: Sequence, name: str, seconds: np.ndarray) -> np.ndarray:
@@ -169,14 +169,42 @@ def verification(architectures: int = 150, cell: Cell | None = None, seed: int =
     return Check(difference, largest, architectures, architectures * len(config.cell.edges))
 
 
+def check_table(drawn: Check, recorded: Sequence) -> str:
+    """:func:`verification` on the page, and the recorded run of :mod:`nas_core.verification` that probes every architecture."""
+    rows = [
+        [
+            "drawn at random, on this page",
+            drawn.architectures,
+            drawn.costs,
+            f"{drawn.difference:.1e}",
+            f"{drawn.largest:.1e}",
+            "–",
+        ]
+    ]
+    for run in recorded:
+        arrays, count = run.arrays, int(run.arrays["architectures"])
+        apart = float(np.nanmax(np.abs(arrays["probed"] - arrays["shared"])))
+        rows.append(["every one, recorded", count, count * len(arrays["largest"]),
+                     *(f"{arrays[name].max():.1e}" for name in ("difference", "largest")), f"{apart:.1e}"])  # fmt: skip
+    header = [
+        "architectures",
+        "how many",
+        "costs compared",
+        "largest difference",
+        "largest cost",
+        "largest difference of a mean",
+    ]
+    return markdown(header, rows, text=1)
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _state_rows(build: Callable[[int], list[list[str]]]) -> list[list[str]]:
+def state_rows(build: Callable[[int], list[list[str]]]) -> list[list[str]]:
     return [[STATE_WORDS[state], *row] for position, state in enumerate(STATES) for row in build(position)]
 
 
-def _gain_words(values: np.ndarray) -> str:
+def gain_words(values: np.ndarray) -> str:
     """The geometric mean of ratios or errors with its interval."""
     return with_interval(np.log(values), np.exp)
 
@@ -188,63 +216,24 @@ def comparison(results: Sequence) -> str:
     def rows(state: int) -> list[list[str]]:
         table = []
         for name in WORDS:
-            step = np.array([_milliseconds(run, name, state) for run in results])
+            step = np.array([milliseconds(run, name, state) for run in results])
             own = np.sqrt(prices(results, name)[:, state] / budget)
             bias = biases(results)[:, state] if name == COUNTERFACTUAL else None
             table.append([
-                name, with_interval(step), _gain_words(1000 * own),
+                name, with_interval(step), gain_words(1000 * own),
                 "0, by construction" if bias is None else with_interval(1000 * bias),
-                "1" if name == SAMPLED else _gain_words(gains(results, name)[:, state]),
+                "1" if name == SAMPLED else gain_words(gains(results, name)[:, state]),
             ])  # fmt: skip
         return table
 
     header = ["θ", "estimator", "ms a batch", f"standard error × 10³ after {number(float(budget[0]))} s", "bias × 10³"]
-    return markdown([*header, "times less time for the same standard error"], _state_rows(rows), text=2)
+    return markdown([*header, "times less time for the same standard error"], state_rows(rows), text=2)
 
 
-def _milliseconds(run, name: str, state: int) -> float:
+def milliseconds(run, name: str, state: int) -> float:
     seconds = np.sum(run.arrays[f"{name}_seconds"][state])
     steps = run.arrays["exact_mean"].shape[1] if name == EXACT else np.sum(run.arrays[f"{name}_steps"][state])
     return float(1000 * seconds / steps)
-
-
-def splits(results: Sequence) -> str:
-    """Where the variance comes from, and what follows for the number of architectures a batch."""
-
-    def rows(state: int) -> list[list[str]]:
-        shares = np.array([_shares(run, "single")[state] for run in results])
-        best = np.array([_best(run, state) for run in results])
-        alone = [independent_prices(results, name)[:, state] for name in (SAMPLED, CONDITIONED)]
-        cancels = 1 - prices(results, CONDITIONED)[:, state] / alone[1]
-        words = [*(with_interval(shares[:, part]) for part in range(3)), with_interval(best), with_interval(cancels)]
-        return [[*words, _gain_words(alone[0] / alone[1])]]
-
-    header = ["θ", *(f"share of the {part}" for part in PARTS), "best number of first nodes a batch"]
-    header += ["share of the variance that cancels over a pass", "gain if batches were independent"]
-    return markdown(header, _state_rows(rows), text=1)
-
-
-def _shares(run, kind: str) -> np.ndarray:
-    """``[T, 3]``: shares of the variance components, summed over entries."""
-    parts = _over_entries(run.arrays[f"exact_{kind}"], run)
-    return parts / parts.sum(-1, keepdims=True)
-
-
-def _best(run, state: int) -> float:
-    """The best number of x₁ a batch. An operation evaluated at an x₁ takes the time of a straight line through the two measured designs."""
-    cell, arrays, own = summary.cell_of(run), run.arrays, run.meta["config"]["conditioned"]
-    counts = [len(cell.edges[e].operations) for e in cell.incoming(cell.intermediate[0])]
-    between = next(e for e in cell.incoming(cell.intermediate[1]) if cell.edge_class(e) == "intermediate")
-    costly = len(set(cell.edges[between].operations) - {"none", "skip_connect"})
-    few = own["rounds"] * max(counts) * min(own["between"] or costly, costly)
-    many = int(np.prod(counts)) * costly
-    short, long = (_milliseconds(run, name, state) for name in (CONDITIONED, EXACT))
-    slope = (long - short) / max(many - few, 1)
-    architecture, batch, interaction = _over_entries(arrays["exact_shared"][state], run)
-    shared = short - few * slope
-    if min(slope, shared, batch, architecture + interaction) <= 0:
-        return np.nan
-    return best_split(architecture + interaction, batch, slope, shared)
 
 
 def stopping(results: Sequence) -> str:
@@ -257,14 +246,14 @@ def stopping(results: Sequence) -> str:
         return [[with_interval(columns[0]), with_interval(columns[1]), with_interval(columns[2])]]
 
     header = ["θ", f"signs known by sampling after {fixed} passes", "signs known by conditioning in that time"]
-    return markdown([*header, "share of the time saved until conditioning knows as many"], _state_rows(rows), text=1)
+    return markdown([*header, "share of the time saved until conditioning knows as many"], state_rows(rows), text=1)
 
 
 def _saved(run, state: int) -> tuple[float, float, float]:
     """Signs that fixed passes of plain sampling tell, signs that conditioning tells in that time, and the time it saves to as many."""
     arrays, own = run.arrays, wanted(run)
     steps = arrays["steps_per_pass"] * run.meta["config"]["fixed_passes"]
-    each = {name: _milliseconds(run, name, state) for name in (SAMPLED, CONDITIONED)}
+    each = {name: milliseconds(run, name, state) for name in (SAMPLED, CONDITIONED)}
     plain = int((arrays["sampled_signs"][state][own] <= steps).sum())
     times = np.sort(arrays["conditioned_signs"][state][own] * each[CONDITIONED])
     budget = float(steps * each[SAMPLED])
@@ -423,12 +412,12 @@ def best_estimator(results: Results) -> Verdict:
     magnitude = grade(direction, low >= np.log(GOAL), overall.mean() >= np.log(GOAL))
     bias = biases(runs) / sizes(runs)
     words = " and ".join(
-        f"{_gain_words(gains(runs)[:, state])} times less time {STATE_WORDS[name]}" for state, name in enumerate(STATES)
+        f"{gain_words(gains(runs)[:, state])} times less time {STATE_WORDS[name]}" for state, name in enumerate(STATES)
     )
     off = " and ".join(f"{percent(np.median(bias[:, state]))} {STATE_WORDS[name]}" for state, name in enumerate(STATES))
     sentence = (
         f"For the same standard error the conditioned estimator takes {words} than one probe a batch. The counterfactual estimator is biased by "
-        f"{off} of the size of the costs. To be exact on each batch takes {_gain_words(1 / gains(runs, EXACT).prod(1) ** 0.5)} times the time "
+        f"{off} of the size of the costs. To be exact on each batch takes {gain_words(1 / gains(runs, EXACT).prod(1) ** 0.5)} times the time "
         f"of plain sampling. The number is the gain of conditioning."
     )
     return verdict("B5", runs, overall, "times", direction, magnitude, sentence, np.exp)
@@ -436,6 +425,8 @@ def best_estimator(results: Results) -> Verdict:
 
 RECIPES = {ESTIMATORS: "cost_estimators"}
 """The recipe behind the label."""
+EVERY = {"every architecture": "estimator_enumeration"}
+"""The check of the derivation that takes minutes, recorded at scale ``tiny``."""
 
 MEASURES: dict[str, Callable[[Results], Verdict]] = {"B5": best_estimator}
 """The measure of the claim that this page judges."""

@@ -53,7 +53,7 @@ def need(results: Results, *labels: str) -> list:
     for label in labels:
         if results.get(label):
             return list(results[label])
-    raise CannotTell(f"This needs runs of {' or '.join(labels)}, and none is given.")
+    raise CannotTell(f"This needs runs of {' or '.join(labels)}, and none is among the runs here.")
 
 
 def paired(results: Results, *labels: str) -> list[list]:
@@ -131,10 +131,11 @@ def lowest_of(curves: np.ndarray) -> np.ndarray:
 
 
 def with_interval(values: Values, back: Callable = float) -> str:
-    """Mean and interval in words; ``back`` takes them from the scale of the test to that of the reader."""
+    """Mean and interval in words, for a sentence or a table; ``back`` takes them from the scale of the test to that of
+    the reader."""
     mean, low, high = map(back, summary.interval(values))
     bounds = f" [{number(low)}, {number(high)}]" if np.isfinite(low) else ""
-    return number(mean) + bounds if np.isfinite(mean) else "unknown"
+    return number(mean) + bounds if np.isfinite(mean) else "an unknown value"
 
 
 def percent(share: float) -> str:

@@ -18,6 +18,7 @@ from nas_core.pages import style, summary
 from nas_core.pages.evolution_measures import Fate, edge_fates, lag
 from nas_core.pages.evolution_patterns import alive, shapes
 from nas_core.pages.style import Pen
+from nas_core.patterns import intermediate
 from nas_core.space import NONE, OPERATIONS
 
 _LABEL_COLOURS = ("#222222", "#aa3377", "#228833", "#4477aa", "#bb8800", "#882255", "#44aa99", "#999933")
@@ -97,7 +98,7 @@ def shape_over_time(results: Mapping[str, Sequence]) -> Figure:
 def recovery_against_crossing(results: Mapping[str, Sequence]) -> Figure:
     """R1: when an edge came back against when its cost turned negative, one point an edge and run that was dropped; the
     epochs as shares of the search. Points on the upper rail never came back; on the right one the cost never turned."""
-    own = [fate for fate in edge_fates(results, results) if fate.dropped]
+    own = [fate for fate in edge_fates(results) if fate.dropped]
     figure = style.new_figure(4.4)
     axes = figure.subplots()
     jitter = np.random.default_rng(0).uniform(-0.012, 0.012, (len(own), 2))
@@ -204,6 +205,41 @@ def under_every_rule(runs: Sequence, most: int = 5) -> Figure:
         f"What each derivation rule keeps of the same α, one panel a run. Edges kept of {len(cell.edges)}: {counts}."
     )
     return figure
+
+
+@style.styled
+def rules_over_time(runs: Sequence) -> Figure:
+    """B4 over epochs: edges that each derivation rule keeps of the same α (left), and how many more of the input edges
+    than of the intermediate ones (right), mean and band over runs."""
+    cell = summary.cell_of(runs[0])
+    figure = style.new_figure(3.4)
+    row = figure.subplots(1, 2)
+    spoken = []
+    for (name, rule), (colour, line, marker) in zip(RULES.items(), style.SERIES, strict=False):
+        wirings = np.array([[rule(own, cell) for own in run.arrays["probability"][:, 0]] for run in runs])
+        kept = (wirings != NONE).astype(float)
+        inner, outer = (kept[..., part].mean(axis=-1) for part in (intermediate(cell), ~intermediate(cell)))
+        for axes, values in zip(row, (kept.sum(axis=-1), outer - inner), strict=True):
+            style.curve(axes, np.arange(values.shape[1]), values, Pen(colour, line, marker, label=name))
+        spoken.append(
+            f"{name}: {kept[:, 0].sum(axis=-1).mean():.1f} edges at first, {kept[:, -1].sum(axis=-1).mean():.1f} at the end."
+        )
+    style.zero_line(row[1])
+    style.tidy(row[0], x="epoch", y=f"edges kept of {len(cell.edges)}")
+    style.tidy(row[1], x="epoch", y="share of input − of intermediate edges")
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.set_label(f"What every derivation rule keeps of the same α over epochs, n = {len(runs)}. {' '.join(spoken)}")
+    return figure
+
+
+def shown_words(title: str, runs: Sequence, n: int) -> str:
+    """What a figure shows, in a sentence: method, cell, and how many runs of it."""
+    cell = summary.cell_of(runs[0])
+    cells = runs[0].meta["config"]["network"]["cells"]
+    return (
+        f"Shown: {title}, the {cell.name} cell ({cell.nodes} nodes, {len(cell.edges)} edges; {cells} of them in the network), "
+        f"n = {n}."
+    )
 
 
 _TILES = ["#ffffff", *(style.OPERATION_COLOURS[name] for name in OPERATIONS[1:])]

@@ -14,13 +14,14 @@ from functools import partial
 import numpy as np
 
 from nas_core.derive import RULES, darts_rule
-from nas_core.lab.variations import UNIVERSAL
+from nas_core.lab.variations import CONTROLS, PHASE, UNIVERSAL
 from nas_core.pages import summary
-from nas_core.pages.claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Verdict
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Verdict
 from nas_core.pages.evidence import (
     BILEVEL,
     FEWEST_SEEDS,
     MODERATE,
+    SINGLE,
     SOME,
     STRONG,
     CannotTell,
@@ -41,6 +42,7 @@ from nas_core.pages.evolution_patterns import (
     CORRECTED,
     FRAMEWORKS,
     NO_DECAY,
+    ONLY_GRADIENT,
     PUBLISHED,
     RANDOM,
     RECIPES,
@@ -49,6 +51,7 @@ from nas_core.pages.evolution_patterns import (
     by_class,
     charged,
     crossing,
+    failure_of,
     growth_of,
     overall,
     present,
@@ -82,7 +85,8 @@ def _over_frameworks(claim_id: str, results: Results, pattern: Callable, unit: s
 
 
 def _tally(outcomes: Iterable[str]) -> str:
-    given = list(outcomes)
+    """How many hold, of those that have seeds enough to be tested."""
+    given = [outcome for outcome in outcomes if outcome != NOT_TESTED]
     return f"{given.count(REPRODUCED)} of {len(given)}"
 
 
@@ -135,10 +139,34 @@ class Fate:
     epochs: int
 
 
-def edge_fates(results: Results, labels: Iterable[str] = FRAMEWORKS) -> list[Fate]:
-    """Every edge of every run of ``labels``."""
+SWEEPS = {
+    "phase diagram": tuple(PHASE),
+    "settings of P-univ": tuple(name for name, own in UNIVERSAL.items() if not own.bilevel),
+}
+"""Single-level searches with unlike rates, where edges do drop and come back, under one name each."""
+
+
+def single_level(results: Results) -> dict[str, list[list]]:
+    """The runs of every single-level framework and of :data:`SWEEPS`, in groups of one configuration; each run once."""
+    wanted = {label: (label,) for label in FRAMEWORKS} | SWEEPS
+    known: set[tuple[str, int]] = set()
+    found: dict[str, list[list]] = {}
+    for name, labels in wanted.items():
+        for label in labels:
+            fresh = [run for run in results.get(label) or () if (run.meta["ident"], run.meta["seed"]) not in known]
+            known |= {(run.meta["ident"], run.meta["seed"]) for run in fresh}
+            if fresh:
+                found.setdefault(name, []).append(fresh)
+    if not found:
+        raise CannotTell(f"This needs runs of {' or '.join(wanted)}, and none is given.")
+    return found
+
+
+def edge_fates(results: Results) -> list[Fate]:
+    """Every edge of every single-level run."""
+    every = [(name, runs) for name, groups in single_level(results).items() for runs in groups]
     found = []
-    for label, runs in present(results, labels).items():
+    for label, runs in every:
         cell, costs = summary.cell_of(runs[0]), charged(runs)
         for run, cost in zip(runs, costs, strict=True):
             for edge, own in enumerate(fates(run)):
@@ -157,7 +185,7 @@ def _returned(edges: Sequence[Fate]) -> str:
 def crossing_first(results: Results) -> Verdict:
     """R1: of edges that were dropped and came back, the cost turned negative before they did. Magnitude: how closely
     both epochs go together. An edge whose cost never turned counts as turning after the last epoch."""
-    groups = present(results)
+    groups = single_level(results)
     dropped = [own for own in edge_fates(results) if own.dropped]
     back = [own for own in dropped if np.isfinite(own.back)]
     if not back:
@@ -170,14 +198,13 @@ def crossing_first(results: Results) -> Verdict:
     magnitude = grade(direction, close >= STRONG, close >= MODERATE)
     crossed, never = ([own for own in dropped if np.isfinite(own.crossed) == is_so] for is_so in (True, False))
     sentence = (
-        f"Of {len(back)} edges that were dropped and came back, {percent(float((came > turned).mean()))} did so after "
+        f"In {', '.join(groups)}: of {len(back)} edges that were dropped and came back, {percent(float((came > turned).mean()))} did so after "
         f"their cost had turned negative; the epochs correlate with {with_interval(together, np.tanh)}. Of dropped "
         f"edges {_returned(crossed)} came back where the cost turned, {_returned(never)} where it never did. The number "
         "is the mean delay."
     )
-    return verdict(
-        "R1", [run for runs in groups.values() for run in runs], lead, "epochs", direction, magnitude, sentence
-    )
+    every = [run for own in groups.values() for runs in own for run in runs]
+    return verdict("R1", every, lead, "epochs", direction, magnitude, sentence)
 
 
 def lag(runs: Sequence) -> tuple[np.ndarray, np.ndarray]:
@@ -262,20 +289,25 @@ def rarely_chosen(results: Results) -> Verdict:
 
 def gradients(results: Results) -> Verdict:
     """B3: P1 and P2 under the paper's gradient, alone, without weight decay on α, and with a baseline, against the
-    published gradient. Magnitude: that of P1 and P2 in these runs."""
-    groups = present(results, (PUBLISHED, CORRECTED, NO_DECAY, BASELINE))
+    scripts'. Magnitude: that of P1 and P2 in these runs.
+
+    The published search differs in clamped rewards and moving idle weights too, so the contrast is with the scripts' gradient
+    alone where that is recorded."""
+    groups = present(results, (PUBLISHED, ONLY_GRADIENT, CORRECTED, NO_DECAY, BASELINE))
     if CORRECTED not in groups:
         raise CannotTell(f"This needs runs of {CORRECTED}, and none is given.")
     found = {label: (growth_of(runs), width_of(runs)) for label, runs in groups.items()}
     words = [f"{label}: P1 {own[0].direction}, P2 {own[1].direction}" for label, own in found.items()]
-    tests = [own for label, pair in found.items() if label != PUBLISHED for own in pair]
+    tests = [own for label, pair in found.items() if label not in (PUBLISHED, ONLY_GRADIENT) for own in pair]
     direction = combine([own.direction for own in tests])
     magnitude = overall([own.magnitude for own in tests])
     sentence = f"{'; '.join(words)}."
-    if PUBLISHED in groups:
-        old, new = paired(results, PUBLISHED, CORRECTED)
+    other = next((label for label in (ONLY_GRADIENT, PUBLISHED) if label in groups), None)
+    if other:
+        old, new = paired(results, other, CORRECTED)
         change = width_of(new).values - width_of(old).values
-        sentence += f" The corrected gradient changes the difference of P2 by {with_interval(change)}."
+        also = " (clamped rewards and idle weights differ as well)" if other == PUBLISHED else ""
+        sentence += f" Against {other}{also} it changes the difference of P2 by {with_interval(change)}."
     runs = groups[CORRECTED]
     sentence += " The number is the difference of P2 under the corrected gradient."
     magnitude = grade(direction, magnitude == REPRODUCED, magnitude == PARTLY)
@@ -327,9 +359,15 @@ def random_reward(results: Results) -> Verdict:
     return verdict("B7", [*told, *blind], width[0] - width[1], "share of edges", direction, magnitude, sentence)
 
 
-def none_left(runs: Sequence) -> str:
-    """P3 in one bi-level setting: most edges are dropped at the end."""
-    return sign(SOME - alive(runs)[:, -1].mean(axis=-1), +1)
+def failure_in(results: Results, name: str) -> tuple[Pattern | None, bool]:
+    """P3 in one bi-level setting by the rule of P3 itself, against the setting's own control, or where that is not recorded
+    against the one of unvaried DARTS; and whether it is its own. None: no control shares its seeds."""
+    for label, own in ((CONTROLS.get(name, SINGLE), True), (SINGLE, False)):
+        try:
+            return failure_of(*paired(results, name, label)), own
+        except CannotTell:
+            continue
+    return None, False
 
 
 def universal(results: Results) -> Verdict:
@@ -343,15 +381,16 @@ def universal(results: Results) -> Verdict:
             f"{FEWEST_SEEDS} to judge."
         )
     first, second = [growth_of(runs) for runs in single.values()], [width_of(runs) for runs in single.values()]
-    third = [none_left(runs) for name, runs in groups.items() if UNIVERSAL[name].bilevel]
+    failures = [failure_in(results, name)[0] for name in groups if UNIVERSAL[name].bilevel]
+    third = [own.direction if own else NOT_TESTED for own in failures]
     direction = overall([*(own.direction for own in (*first, *second)), *third])
     magnitude = overall([own.magnitude for own in (*first, *second)])
     magnitude = grade(direction, magnitude == REPRODUCED, magnitude == PARTLY)
     values = np.array([own.values.mean() for own in second])
     sentence = (
         f"P1 holds in {_tally(own.direction for own in first)} settings (*all edges first* in "
-        f"{_tally(own.parts[0] for own in first)}), P2 in {_tally(own.direction for own in second)}, P3 (most edges dropped "
-        f"at the end) in {_tally(third)} bi-level ones, of {len(UNIVERSAL)} planned. The number is P2's difference, its n and "
+        f"{_tally(own.parts[0] for own in first)}), P2 in {_tally(own.direction for own in second)}, P3 (fewer edges "
+        f"than the single-level control) in {_tally(third)} bi-level ones, of {len(UNIVERSAL)} planned. The number is P2's difference, its n and "
         "interval over settings."
     )
     every = [run for runs in groups.values() for run in runs]

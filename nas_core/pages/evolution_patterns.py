@@ -20,6 +20,7 @@ from nas_core.derive import Shape, likeliest, shape, surviving
 from nas_core.pages import summary
 from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from nas_core.pages.evidence import (
+    BILEVEL,
     SAMPLED,
     SINGLE,
     SOME,
@@ -42,12 +43,13 @@ SNAS_DEEP = "SNAS, four nodes"
 DSNAS_DEEP = "DSNAS, four nodes"
 NO_DECAY = "DSNAS, no weight decay on α"
 BASELINE = "DSNAS, with a baseline"
+ONLY_GRADIENT = "DSNAS, the scripts' gradient alone"
 RANDOM = "random reward"
 
 FRAMEWORKS = (SNAS, PUBLISHED, CORRECTED, PROXYLESS, SINGLE, SNAS_DEEP, DSNAS_DEEP, SAMPLED)
 """Single-level searches, of which P1 and P2 speak; the last label is for runs of a method that are judged alone."""
 
-VARIANTS = (PUBLISHED, CORRECTED, NO_DECAY, BASELINE, RANDOM)
+VARIANTS = (PUBLISHED, ONLY_GRADIENT, CORRECTED, NO_DECAY, BASELINE, RANDOM)
 """DSNAS with other gradients, and its control."""
 
 RECIPES = {
@@ -59,9 +61,14 @@ RECIPES = {
     DSNAS_DEEP: "reference_dsnas_deep",
     NO_DECAY: "corrected_dsnas_no_decay",
     BASELINE: "corrected_dsnas_baseline",
+    ONLY_GRADIENT: "corrected_dsnas_reference_gradient",
     RANDOM: "corrected_random_reward",
 }
 """The recipe behind every label that only these claims need; those of DARTS are in the verdicts' own list."""
+
+
+P3_OF = {SNAS: "snas", CORRECTED: "dsnas", PROXYLESS: "proxylessnas", BILEVEL: "darts"}
+"""The relaxation of :mod:`nas_core.pages.crossed` whose bi-level runs answer for P3 in a framework."""
 
 
 def recipes(*labels: str) -> dict[str, str]:
@@ -173,6 +180,14 @@ def width_of(runs: Sequence) -> Pattern:
     if direction == REPRODUCED and not Measures(cell, runs).wide:
         direction = NOT_REPRODUCED
     return Pattern(outer - inner, direction, grade(direction, inner.mean() <= FEW, inner.mean() <= SOME), (direction,))
+
+
+def failure_of(runs: Sequence, control: Sequence) -> Pattern:
+    """P3: a smaller share of edges is alive at the end of bi-level runs than of their single-level ``control``, run by run.
+    Magnitude: how few are."""
+    left, other = (alive(own)[:, -1].mean(axis=-1) for own in (runs, control))
+    direction = sign(left - other, -1)
+    return Pattern(left - other, direction, grade(direction, left.mean() <= FEW, left.mean() <= SOME), (direction,))
 
 
 def overall(outcomes: Sequence[str]) -> str:

@@ -10,15 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from nas_core.derive import RULES, likeliest, shape
-from nas_core.lab.variations import UNIVERSAL
-from nas_core.pages import summary
-from nas_core.pages.claims import NOT_TESTED, Verdict
+from nas_core.lab.variations import PHASE, SIZES, UNIVERSAL
+from nas_core.pages import crossed, summary
+from nas_core.pages.claims import NOT_TESTED
 from nas_core.pages.evidence import BILEVEL, CannotTell, Results, lowest_of, sign, with_interval
-from nas_core.pages.evolution_measures import chosen_and_chance, none_left
+from nas_core.pages.evolution_measures import chosen_and_chance, failure_in
 from nas_core.pages.evolution_patterns import (
     FRAMEWORKS,
+    P3_OF,
     alive,
     by_class,
+    charged,
+    crossing,
     growth_of,
     recovered,
     rule_wirings,
@@ -46,18 +49,45 @@ def _nothing(words: str = "these runs") -> str:
     return f"*Not recorded: {words}.*"
 
 
-def outcomes(results: Results, catastrophe: Verdict) -> str:
-    """P1, P2 and P3 for every framework; ``catastrophe`` is the verdict on P3, which speaks of bi-level search, as P1 does of
-    single-level search."""
+def outcomes(results: Results) -> str:
+    """P1 in both halves, P2 and P3 for every framework: number, interval and outcome in every cell. P3 is that of the
+    framework's relaxation in bi-level search (B1), against the same in single-level search."""
     rows = []
     for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
         p1, p2 = growth_of(runs), width_of(runs)
-        both = label == BILEVEL
-        whole = "not claimed" if both else _word(p1.direction)
-        p3 = _word(catastrophe.direction) if both else "not claimed"
-        first, back = map(_word, p1.parts)
-        rows.append([label, str(len(runs)), first, back, whole, _word(p2.direction), p3])
-    return markdown(["framework", "n", "all edges are dropped first", "then some recover", "P1", "P2", "P3"], rows)
+        first, back = p1.parts
+        rows.append(
+            [
+                label,
+                str(len(runs)),
+                _told(lowest_of(alive(runs).mean(axis=-1)), first),
+                _told(p1.values, back),
+                "not claimed" if label == BILEVEL else _word(p1.direction),
+                _told(p2.values, p2.direction),
+                _failure(results, label),
+            ]
+        )
+    header = [
+        "framework",
+        "n",
+        "share alive at the minimum: all dropped first?",
+        "rise from it: do some recover?",
+        "P1",
+    ]
+    return markdown([*header, "P2: share of input − of intermediate edges", "P3: edges, bi-level − single level"], rows)
+
+
+def _told(values: np.ndarray, outcome: str) -> str:
+    return f"{with_interval(values)} {_word(outcome)}"
+
+
+def _failure(results: Results, label: str) -> str:
+    if label not in P3_OF:
+        return "not claimed"
+    values = np.array(list(crossed.catastrophe(results, P3_OF[label]).values()))
+    if not len(values):
+        return MISSING
+    return f"{_told(values, sign(values, -1))}, n = {len(values)}"
 
 
 def growth_table(results: Results) -> str:
@@ -157,7 +187,7 @@ def universal(results: Results) -> str:
             continue
         p2 = width_of(runs)
         if variation.bilevel:
-            words = ["–", "–", _word(none_left(runs))]
+            words = ["–", "–", _p3(results, name)]
         else:
             words = [_word(growth_of(runs).direction), _word(p2.direction), "–"]
         last = [shapes(run)[-1] for run in runs]
@@ -174,6 +204,33 @@ def universal(results: Results) -> str:
         )
     header = ["setting", "n", "share alive at the minimum", "input − intermediate at the end", "width", "depth"]
     return markdown([*header, "P1", "P2", "P3"], rows)
+
+
+def _p3(results: Results, name: str) -> str:
+    """P3 of one setting: the change of the share of edges against its control; starred where that is not its own."""
+    own, its_own = failure_in(results, name)
+    if own is None:
+        return "no control recorded"
+    return f"{with_interval(own.values)}{'' if its_own else '*'} {_word(own.direction)}"
+
+
+def sizes(results: Results) -> str:
+    """P1 by the size of the network, at some points of the phase diagram: share of edges dropped at the minimum, and the
+    epoch at which the charged cost turns negative."""
+    rows = []
+    for name in dict.fromkeys(name.rsplit("_", 1)[0] for name in SIZES):
+        for own in (name, *(other for other in SIZES if other.startswith(f"{name}_"))):
+            runs, network = list(results.get(own) or []), SIZES.get(own, PHASE[name])
+            words = [f"α × {network.alpha:g}, θ × {network.theta:g}", str(network.cells or PHASE[name].cells)]
+            words += [str(network.channels or "as in the map"), str(len(runs))]
+            rows.append([*words, *(_dropped_and_turned(runs) if runs else (MISSING, MISSING))])
+    return markdown(["rates", "cells", "channels", "n", "share dropped at the minimum", "cost turns at epoch"], rows)
+
+
+def _dropped_and_turned(runs: Sequence) -> tuple[str, str]:
+    turned = np.array([crossing(cost.sum(axis=-1)) for cost in charged(runs)])
+    never = f" (never in {np.isnan(turned).sum()} of {len(turned)})" if np.isnan(turned).any() else ""
+    return with_interval(1 - lowest_of(alive(runs)[:, 1:].mean(axis=-1))), f"{with_interval(turned)}{never}"
 
 
 def patterns(results: Results, labels: Sequence[str], against: str) -> str:

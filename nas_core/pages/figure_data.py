@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -71,11 +72,21 @@ class Table:
     rows: tuple[Row, ...]
 
 
+_BEHIND: WeakKeyDictionary[Figure, Table] = WeakKeyDictionary()
+
+
+def attach(figure: Figure, table: Table) -> None:
+    """Give a drawing, whose axes carry no numbers, the table that it was drawn from."""
+    _BEHIND[figure] = table
+
+
 COLUMNS = tuple(field.name for field in fields(Row))
 
 
 def read(figure: Figure) -> Table:
     """What a figure shows; a table without rows if nothing of it is a number (a drawing, say)."""
+    if figure in _BEHIND:
+        return _BEHIND[figure]
     panels: list[Panel] = []
     rows: list[Row] = []
     for axes in figure.axes:
@@ -177,7 +188,9 @@ def _inside(line: Line2D, outline: Mapping) -> bool:
 
 def _segments(axes: Axes, panel: int, ticks) -> list[Row]:
     rows = []
-    for order, own in enumerate((own for own in axes.collections if isinstance(own, LineCollection)), 1):
+    for order, own in enumerate(
+        (own for own in axes.collections if isinstance(own, LineCollection) and _in_data(own, axes)), 1
+    ):
         name = _name(axes, own, _colour(own.get_colors()), f"intervals {order}")
         for segment in own.get_segments():
             if len(segment) != 2 or not np.isfinite(segment).all():
@@ -371,7 +384,7 @@ def _ticks(axes: Axes) -> tuple[list, list]:
 
 
 def _row(panel: int, kind: str, series: str, ticks, **values) -> Row:
-    columns: dict[str, Any] = {key: own if key == "mark" else _rounded(own) for key, own in values.items()}
+    columns: dict[str, Any] = {key: own if key == "mark" else rounded(own) for key, own in values.items()}
     for axis, pairs in zip("xy", ticks or ([], []), strict=True):
         place = values.get(axis)
         if place is not None and pairs:
@@ -380,7 +393,8 @@ def _row(panel: int, kind: str, series: str, ticks, **values) -> Row:
     return Row(panel, kind, series, **columns)
 
 
-def _rounded(value: Number) -> Number:
+def rounded(value: Number) -> Number:
+    """A number as the files have it."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{DIGITS}g}") + 0.0
 
 

@@ -66,11 +66,17 @@ def as_csv(table: Table, description: str = "", source: Mapping | None = None, n
 def links(
     figure: Figure, results: Sequence | Mapping[str, Sequence] | None = None, *, description: str = "", note: str = ""
 ) -> str:
-    """Two links to a figure's data, which travels in them; empty where nothing can be read.
+    """:func:`table_links` to a figure's data; empty where nothing can be read."""
+    return table_links(read(figure), results, description=description, note=note)
+
+
+def table_links(
+    table: Table, results: Sequence | Mapping[str, Sequence] | None = None, *, description: str = "", note: str = ""
+) -> str:
+    """Two links to the data, which travels in them.
 
     In a notebook they work as they are; the book's extension moves the data to files beside the page, which stays light.
     """
-    table = read(figure)
     if not table.rows:
         return ""
     source = origin(results)

@@ -198,66 +198,68 @@ def _likeliest_words(cell, edge: int, probability: np.ndarray) -> str:
 def heat_map(
     results: Sequence | Mapping[str, Sequence], which: str = "statistics", cell: int = -1, evaluation: int = -1
 ) -> Figure:
-    """Fig 4: the mean cost of every operation on every edge of one cell; a dict of results gives one map below the
-    other.
+    """Fig 4: the mean cost of every operation on every edge of one cell, and its standard error; a dict of results gives
+    one map below the other.
 
     ``which``: ``"statistics"`` (sampled after training with θ and α fixed), ``"train"`` or ``"held_out"`` (the
-    evaluation at index ``evaluation``). Values whose t-interval over seeds includes 0 stand in parentheses; with one
-    seed none do.
+    evaluation at index ``evaluation``). Values stand in parentheses unless their t-interval leaves out 0: that over seeds,
+    or with one run that over its batches.
     """
     groups = summary.panels(results)
     edges = len(summary.cell_of(summary.flat(results)[0]).edges)
-    figure = style.new_figure(len(groups) * (0.30 * edges + 0.55) + 1.0)
-    rows = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
+    figure, rows = new_maps(len(groups), edges)
     spoken = []
     for axes, (title, group_results) in zip(rows, groups.items(), strict=True):
-        bands = summary.band(_map_values(group_results, which, cell, evaluation))
-        _draw_map(figure, axes, summary.cell_of(group_results[0]), bands, title)
-        others = np.delete(bands[0], NONE, axis=1)
+        found = _map_values(group_results, which, cell, evaluation)
+        draw_map(figure, axes, summary.cell_of(group_results[0]), found)
+        axes.set_title(title, loc="left")
+        others = np.delete(found.mean, NONE, axis=1)
         positive, known = int((others > 0).sum()), int(np.isfinite(others).sum())
-        spoken.append(f"{title + ': ' if title else ''}{positive} of {known} values other than none are positive.")
-    rows[-1].set_xticks(range(len(OPERATIONS)), OPERATIONS, rotation=25, ha="right", rotation_mode="anchor")
+        open_ = known - int(np.delete(found.shown, NONE, axis=1).sum())
+        spoken.append(
+            f"{title + ': ' if title else ''}{positive} of {known} values other than none are positive, {open_} have an interval that "
+            "includes 0."
+        )
     figure.set_label(f"Mean cost of each operation (columns) on each edge (rows). {' '.join(spoken)}")
     return figure
 
 
-def _map_values(results: Sequence, which: str, cell: int, evaluation: int) -> np.ndarray:
-    """``[s, E, K]``."""
+def new_maps(count: int, edges: int) -> tuple[Figure, np.ndarray]:
+    """A figure of so many maps below each other, and their axes, with room for two lines of numbers in every cell."""
+    figure = style.new_figure(count * (0.44 * edges + 0.55) + 0.9)
+    rows = figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0]
+    rows[-1].set_xticks(range(len(OPERATIONS)), OPERATIONS, rotation=25, ha="right", rotation_mode="anchor")
+    return figure, rows
+
+
+def _map_values(results: Sequence, which: str, cell: int, evaluation: int) -> summary.Estimates:
+    """``[E, K]`` each."""
     if which == "statistics":
-        values = summary.stack(results, "statistics_mean")
-        if values.shape[1] == 0:
-            raise summary.ReadingError(
-                "these runs recorded no statistics after training (statistics_epochs = 0); "
-                "ask for 'train' or 'held_out'"
-            )
-        return values[:, cell]
-    return summary.stack(results, "cost_mean")[
-        :, evaluation, summary.choose("which", which, ("train", "held_out")), cell
-    ]
+        return summary.Estimates(*(own[cell] for own in summary.statistics(results)))
+    place = (slice(None), evaluation, summary.choose("which", which, ("train", "held_out")), cell)
+    return summary.estimates(*(summary.stack(results, f"cost_{name}")[place] for name in ("mean", "variance", "count")))
 
 
-def _draw_map(figure: Figure, axes, cell, bands: tuple[np.ndarray, np.ndarray, np.ndarray], title: str) -> None:
-    mean, low, high = bands
-    finite = np.abs(mean[np.isfinite(mean)])
+def draw_map(figure: Figure, axes, cell, found: summary.Estimates) -> None:
+    """One map ``[E, K]``: colours around 0, and in every cell the mean with its standard error below it."""
+    finite = np.abs(found.mean[np.isfinite(found.mean)])
     largest = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     # One power of ten for the whole map keeps every number short enough for its cell.
     exponent = int(np.floor(np.log10(largest)))
-    scaled, limit = np.ma.masked_invalid(mean / 10.0**exponent), largest / 10.0**exponent
+    scaled, limit = np.ma.masked_invalid(found.mean / 10.0**exponent), largest / 10.0**exponent
     colours = matplotlib.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
     image = axes.imshow(scaled, cmap=colours, norm=TwoSlopeNorm(0, -limit, limit), aspect="auto")
-    for edge, operation in np.ndindex(mean.shape):
-        value, least, most = (float(bound[edge, operation]) for bound in (mean, low, high))
-        text = _map_text(value, least, most, exponent)
-        dark = np.isfinite(value) and abs(value) > 0.6 * largest
+    for edge, operation in np.ndindex(found.mean.shape):
+        mean, error, shown = (own[edge, operation] for own in found)
+        dark = np.isfinite(mean) and abs(mean) > 0.75 * largest
         axes.text(
-            operation, edge, text, ha="center", va="center", fontsize=style.SMALL, color="white" if dark else "black"
-        )
+            operation, edge, _map_text(float(mean), float(error), bool(shown), exponent), ha="center", va="center",
+            fontsize=style.SMALL, color="white" if dark else "black",
+        )  # fmt: skip
     labels = [
         f"{summary.edge_name(cell, edge)} {style.EDGE_SIGNS[cell.edge_class(edge)]}" for edge in range(len(cell.edges))
     ]
     axes.set_yticks(range(len(cell.edges)), labels)
-    axes.set_xticks(range(len(OPERATIONS)))
-    axes.set_title(title, loc="left")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, label=_power_label(exponent), pad=0.015, aspect=12)
@@ -268,13 +270,14 @@ def _power_label(exponent: int) -> str:
     return "cost" if exponent == 0 else f"cost in 10{digits}"
 
 
-def _map_text(mean: float, low: float, high: float, exponent: int) -> str:
+def _map_text(mean: float, error: float, shown: bool, exponent: int) -> str:
     if not np.isfinite(mean):
         return "–"
     if mean == 0:
         return "0"
     text = f"{mean / 10.0**exponent:.2f}".replace("-", "−")
-    return f"({text})" if low <= 0 <= high else text
+    spread = f"\n±{error / 10.0**exponent:.2f}" if np.isfinite(error) else ""
+    return (text if shown else f"({text})") + spread
 
 
 @style.styled

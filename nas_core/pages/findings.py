@@ -60,8 +60,8 @@ _LINKS = {
     "R1": "edges recover after their cost has turned (R1)",
     "R2": "intermediate edges cost more than their rivals (R2)",
     "B1": "held-out images, not the order of steps, cause P3 (B1)",
-    "B2": "P3 follows the generalisation gap (B2)",
-    "B7": "controls change the patterns as the explanation has it (B7)",
+    "B2": "fewer edges survive where the generalisation gap is wider (B2)",
+    "B7": "patterns and costs weaken in controls as the explanation has it (B7)",
 }
 
 _GROUPS = {

@@ -155,6 +155,10 @@ SETTINGS = {
 CANDIDATES = ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3")
 
 
+IMAGES = 64
+"""Digits on which the small networks of this page learn and are drawn."""
+
+
 @dataclass(frozen=True)
 class Lesson:
     """A network trained on one batch: ``loss`` before every step; ``spread``, how much its logits differ between images
@@ -171,7 +175,7 @@ class Lesson:
 def lesson(setting: Setting, seed: int, steps: int) -> Lesson:
     """The simplified cell of Fig 8(a) on 64 digits, all candidates mixed equally as in DARTS; SGD with the paper's
     learning rate of 0.025 and momentum of 0.9. Trained in single, examined in double precision."""
-    split = prepare(DataConfig("digits", images=64, held_out=0.0), seed).train
+    split = prepare(DataConfig("digits", images=IMAGES, held_out=0.0), seed).train
     cell = simplified().only(CANDIDATES)
     config = NetworkConfig(cell, channels=4, normalization=setting.normalization, order=setting.order)
     network = Supernet(config, image_channels=1, seed=seed)
@@ -231,6 +235,15 @@ def learning_table(found: Mapping[str, Sequence[Lesson]]) -> str:
     return markdown(header, rows, text=1)
 
 
+def lessons_words(found: Mapping[str, Sequence[Lesson]]) -> str:
+    """What :func:`learning` is drawn from, with n."""
+    seeds = ", ".join(dict.fromkeys(str(len(own)) for own in found.values()))
+    return (
+        f"Line: mean of {seeds} seeds. Band: 95 % t-interval of that mean over seeds. {IMAGES} images of scikit-learn's digits, computed "
+        "while this page is built."
+    )
+
+
 @style.styled
 def learning(found: Mapping[str, Sequence[Lesson]]) -> Figure:
     """The loss over training steps, one line a normalisation, with ln 10 and the entropy of the class frequencies."""
@@ -261,7 +274,7 @@ def learning(found: Mapping[str, Sequence[Lesson]]) -> Figure:
 
 def start_table(seeds: Sequence[int]) -> str:
     """L − H at initialisation of the minimal cell on 64 digits, one uniformly sampled architecture a seed, by order."""
-    split = prepare(DataConfig("digits", images=64, held_out=0.0), 0).train
+    split = prepare(DataConfig("digits", images=IMAGES, held_out=0.0), 0).train
     rows = []
     for order in ORDERS:
         config = NetworkConfig(minimal(), channels=4, order=order)
@@ -321,6 +334,12 @@ def breaks_table(found: Breaks) -> str:
         medians = [found.median(variant, kind) for kind in kinds]
         rows.append((variant, *(f"**{own:.2g}**" if own > SMALL else _scientific(own) for own in medians)))
     return markdown(("operation", *(f"{kind} norm" for kind in kinds)), rows, text=1)
+
+
+def breaks_words(found: Breaks) -> str:
+    """What :func:`breaks_figure` is drawn from, with n."""
+    seeds = ", ".join(dict.fromkeys(str(len(own)) for kinds in found.ratios.values() for own in kinds.values()))
+    return f"One mark a seed and normalisation, {seeds} seeds. Random images, in float64, computed while this page is built."
 
 
 @style.styled

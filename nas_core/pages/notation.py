@@ -18,6 +18,7 @@ class Symbol:
 
 
 BACKGROUND = "{doc}`02_background`"
+WORTH = "{ref}`Section 4 <worth-and-charge>`"
 HERE = "this page"
 
 SYMBOLS: tuple[Symbol, ...] = (
@@ -134,7 +135,7 @@ SYMBOLS: tuple[Symbol, ...] = (
         label="paper-eq-8",
         where="Section 5.2",
     ),
-    Symbol("$D_e$", "worth of an operation: the loss with it minus the loss without it", where="Section 4"),
+    Symbol("$D_e$", "worth of an operation: the loss with it minus the loss without it", where=WORTH),
     Symbol(
         "$[\\,\\cdot\\,]_c$", "held constant when the gradient is taken", "as its argument", "paper-eq-4", "Section 4"
     ),

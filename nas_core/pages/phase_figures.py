@@ -20,7 +20,7 @@ _THETA_LOOKS = {theta: look for theta, look in zip(THETA_FACTORS, style.SERIES, 
 def phase_diagram(results: Mapping[str, Sequence]) -> Figure:
     """A heat map: α's learning rate to the right, θ's upwards, in factors; the share of edges dropped at the minimum as
     colour and number, with n below. Lines are the predicted boundaries: edges should be dropped to their right. The
-    star is the paper's setting by its ratio."""
+    star is the point of the paper's two rates."""
     points = sweeps.grid(results)
     figure = style.new_figure(4.0)
     axes = figure.subplots()
@@ -62,7 +62,8 @@ def _write(axes: Axes, row: int, column: int, share: float, points: Mapping) -> 
 
 
 def _column(factor: float) -> float:
-    """Where a factor lies among the columns, which are even steps but not even on a logarithmic scale."""
+    """Where a factor lies among the columns, which are even steps but not even on a logarithmic scale; outside them, at the
+    border."""
     places = np.log(ALPHA_FACTORS)
     inside = np.interp(np.log(factor), places, np.arange(len(places)))
     return float(
@@ -80,14 +81,17 @@ def _overlay(axes: Axes, points: Mapping) -> None:
     paper = _column(sweeps.paper_factor(known))
     axes.plot(
         [paper], [THETA_FACTORS.index(1.0) + 0.25], linestyle="", marker="*", markersize=13, color="#d55e00",
-        markeredgecolor="white", label="the paper, by its ratio", clip_on=False,
+        markeredgecolor="white", label="the paper's two rates", clip_on=False,
     )  # fmt: skip
 
 
 @style.styled
-def against_prediction(results: Mapping[str, Sequence], expected: Mapping[tuple, float]) -> Figure:
+def against_prediction(
+    results: Mapping[str, Sequence], expected: Mapping[tuple, float], paper: sweeps.Phase | None = None
+) -> Figure:
     """The same points against three predictions: the ratio with every step in full and with steps discounted for noise
-    (right of 1 edges should be dropped), and the share ``expected`` from replaying α alone (points on the diagonal)."""
+    (right of 1 edges should be dropped), and the share ``expected`` from replaying α alone (points on the diagonal).
+    Dotted: the ratio of the ``paper``."""
     points = sweeps.grid(results)
     figure = style.new_figure(3.3)
     row = figure.subplots(1, 3, sharey=True)
@@ -103,9 +107,8 @@ def against_prediction(results: Mapping[str, Sequence], expected: Mapping[tuple,
         row[2].plot(told, share, color=colour, linestyle="", marker=marker, markersize=6, label=f"θ × {theta:g}")
     for axes, (noise, (words, *_)) in zip(row, _BOUNDARIES.items(), strict=False):
         axes.axvline(1, color="#444444", linewidth=0.9)
-        ratio = known[1.0].ratio(sweeps.paper_factor(known), noise) if known.get(1.0) else 0
-        if ratio > 0:
-            axes.axvline(ratio, color="#d55e00", linestyle=":")
+        if paper is not None and paper.ratio(1.0, noise) > 0:
+            axes.axvline(paper.ratio(1.0, noise), color="#d55e00", linestyle=":")
         axes.set_xscale("log")
         style.tidy(axes, x="way α can go / way to go", title=words)
     row[2].plot([0, 1], [0, 1], color="#444444", linewidth=0.9, zorder=0.5)
@@ -119,6 +122,6 @@ def against_prediction(results: Mapping[str, Sequence], expected: Mapping[tuple,
             style.say_empty(axes, "not recorded")
     figure.set_label(
         "Share of edges dropped at the minimum against the predicted ratio, and against the share when α is replayed. "
-        + " ".join(sweeps.findings(points, expected))
+        + " ".join(sweeps.findings(points, expected, paper))
     )
     return figure

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from nas_core.derive import surviving
-from nas_core.pages import drawing, style, summary
+from nas_core.pages import drawing, drawing_data, figure_files, style, summary
+from nas_core.pages.figure_data import Table
 from nas_core.pages.style import Shown
 from nas_core.space import NONE, OPERATIONS, Cell
 
@@ -65,6 +66,13 @@ class _Film:
         return np.unique(np.linspace(0, len(self.epochs) - 1, STILLS).round().astype(int)).tolist()
 
     @property
+    def table(self) -> Table:
+        """The numbers that are played."""
+        names = [[drawing.choice(row) for row in frame] for frame in self.probability]
+        title = f"{self.title}, seed {self.seed}" if self.title else f"seed {self.seed}"
+        return drawing_data.wiring(title, self.cell, self.epochs.tolist(), self.probability, names, self.cost)
+
+    @property
     def words(self) -> str:
         """What the small multiples show, for those who do not see them."""
         counts = ", ".join(f"epoch {self.epochs[frame]}: {self.kept[frame]}" for frame in self.stills)
@@ -102,7 +110,9 @@ def show(results: Sequence | Mapping[str, Sequence], seed: int | None = None) ->
         f'<div class="player-stills" style="overflow-x:auto">{stills}</div>{_legend(films)}</div>'
         f'<p class="provenance"><small>{html.escape(origin)}</small></p>'
     )
-    return Shown(markup, " ".join(film.words for film in films))
+    words = " ".join(film.words for film in films)
+    played, numbers = {title: [run] for title, run in chosen.items()}, drawing_data.joined([own.table for own in films])
+    return Shown(markup + figure_files.table_links(numbers, played, description=words, note=origin), words)
 
 
 def _chosen(panels: Mapping[str, Sequence], seed: int | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nas_core.config import SearchConfig
-from nas_core.lab.variations import PHASE, UNIVERSAL
+from nas_core.lab.variations import CONTROLS, PHASE, SIZES, UNIVERSAL
 from nas_core.pages import style
 from nas_core.pages.tables import markdown
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Relaxation, Snas, Uniform
@@ -209,7 +209,7 @@ def _cost_text(value: float, drawn: bool) -> str:
     return f"**{text}**" if drawn else text
 
 
-SWEPT = {*PHASE, *UNIVERSAL}
+SWEPT = {*PHASE, *SIZES, *UNIVERSAL, *CONTROLS.values()}
 """Recipes of sweeps, which vary one of the others and need no line of their own."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from nas_core.data import DataError
 from nas_core.lab.code import LabError
-from nas_core.lab.experiments import experiment_of, settle
+from nas_core.lab.experiments import experiment_of, has_recorded, settle
 from nas_core.lab.store import Job, MissingResult, Result, State, Store
 from nas_core.lab.sweep import mode_of, obtain
 from nas_core.pages.parameters import ParameterError, Parameters
@@ -65,10 +66,13 @@ def recorded(
     """The recorded runs of every recipe, by label, each with the seeds that it has; a label without any is left out,
     whatever ``NAS_RESULTS`` says: a sweep, or a table of all claims, shows what there is."""
     found: dict[str, list[Result]] = {}
+    store = Store()
     for label, recipe in recipes.items():
-        try:
-            found |= collect_recorded(parameters, {label: recipe}, say)
-        except MissingResult:
+        # Told from the store alone: to settle the data of what is not recorded would read the data, once a recipe.
+        if has_recorded(recipe, parameters.scale, experiment_of(recipe), store, **parameters.overrides()):
+            with contextlib.suppress(MissingResult):
+                found |= collect_recorded(parameters, {label: recipe}, say)
+        if label not in found:
             say(f"{label}: not recorded.")
     return found
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
@@ -15,29 +16,89 @@ from matplotlib.typing import LineStyleType
 from nas_core.pages import stack_measures, style, summary
 from nas_core.pages.stack_gradients import WORDS, Anatomy
 from nas_core.pages.style import Pen
+from nas_core.space import OPERATIONS
 
 _TINY = np.finfo(float).tiny
+_SIGNED = matplotlib.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
+
+
+@style.styled
+def signed_maps(groups: Mapping[str, Sequence]) -> Figure:
+    """Figs 15 and 16, every cell: the signed mean cost of each operation (columns) on each edge of each cell (rows, the last
+    cell at the bottom), one map beside the other, colours linear near 0 and logarithmic beyond; a dot where the interval
+    includes 0."""
+    found = {title: summary.statistics(runs) for title, runs in groups.items()}
+    cells, edges, _ = next(iter(found.values())).mean.shape
+    sizes = np.concatenate([np.abs(own.mean[np.isfinite(own.mean)]) for own in found.values()])
+    largest = max(float(sizes.max()), _TINY)
+    scale = SymLogNorm(linthresh=largest / 20, vmin=-largest, vmax=largest, base=10)
+    figure = style.new_figure(max(0.06 * edges, 0.4) * cells + 1.3)
+    row = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
+    spoken = []
+    for axes, (title, own) in zip(row, found.items(), strict=True):
+        image = axes.imshow(
+            np.ma.masked_invalid(own.mean.reshape(cells * edges, -1)), cmap=_SIGNED, norm=scale, aspect="auto"
+        )
+        known = np.isfinite(own.mean) & (own.mean != 0)
+        y, x = np.nonzero((known & ~own.shown).reshape(cells * edges, -1))
+        axes.plot(x, y, linestyle="", marker="o", color="#222222", markersize=1.6)
+        for edge in range(edges, cells * edges, edges):
+            axes.axhline(edge - 0.5, color="#444444", linewidth=0.9)
+        axes.set_title(title, loc="left")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_xticks(range(len(OPERATIONS)), OPERATIONS, rotation=40, ha="right", rotation_mode="anchor")
+        spoken.append(f"{title}: {_signs_words(own, known)}")
+    row[0].set_yticks(
+        [edges * (cell + 0.5) - 0.5 for cell in range(cells)], [f"cell {cell + 1}" for cell in range(cells)]
+    )
+    bar = figure.colorbar(image, ax=list(row), label="cost", pad=0.015, aspect=35)
+    ticks = [-largest, -largest / 10, 0, largest / 10, largest]
+    bar.set_ticks(ticks, labels=[f"{tick:.1g}".replace("-", "−") for tick in ticks])
+    bar.minorticks_off()
+    figure.set_label(
+        f"Signed mean cost of every operation (columns) on the {edges} edges of each of {cells} cells (rows). {'; '.join(spoken)}."
+    )
+    return figure
+
+
+def _signs_words(own: summary.Estimates, known: np.ndarray) -> str:
+    """The signs that are shown in the last cell and in those before it."""
+    parts = []
+    for words, place in (("in the last cell", slice(-1, None)), ("before it", slice(-1))):
+        shown, mean = own.shown[place] & known[place], own.mean[place]
+        counts = [int((shown & (way * mean > 0)).sum()) for way in (1, -1)]
+        parts.append(
+            f"{words} {counts[0]} of {int(known[place].sum())} entries are shown to be positive, {counts[1]} negative"
+        )
+    return ", ".join(parts)
 
 
 @style.styled
 def cell_maps(groups: Mapping[str, Sequence]) -> Figure:
     """Figs 15 and 16 in short: mean |C̄| over operations for every cell (rows, the last one at the bottom) and edge
-    (columns), one map below the other, on one logarithmic scale of colours."""
-    maps = {title: stack_measures.edge_sizes(runs).mean(axis=0) for title, runs in groups.items()}
+    (columns) with its standard error over seeds, one map below the other, on one logarithmic scale of colours."""
+    sizes = {title: stack_measures.edge_sizes(runs) for title, runs in groups.items()}
+    maps = {title: own.mean(axis=0) for title, own in sizes.items()}
+    unknown = np.full(next(iter(maps.values())).shape, np.nan)
+    errors = {t: own.std(axis=0, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else unknown for t, own in sizes.items()}
     cells, edges = next(iter(maps.values())).shape
     low, high = (bound(own.min() if bound is min else own.max() for own in maps.values()) for bound in (min, max))
     ends = max(low, _TINY), max(high, 2 * _TINY)
     scale = LogNorm(*ends)
     exponent = int(np.floor(np.log10(max(high, _TINY)))) - 1  # the largest entry then has two digits before the point
-    figure = style.new_figure(len(maps) * (0.27 * cells + 0.4) + 0.5)
+    figure = style.new_figure(len(maps) * (0.4 * cells + 0.4) + 0.5)
     rows = figure.subplots(len(maps), 1, squeeze=False, sharex=True)[:, 0]
     cell = summary.cell_of(next(iter(groups.values()))[0])
     spoken = []
     for axes, (title, own) in zip(rows, maps.items(), strict=True):
         image = axes.imshow(own, cmap="cividis_r", norm=scale, aspect="auto")
         for place in np.ndindex(own.shape):
+            text = f"{own[place] / 10.0**exponent:.2g}"
+            if np.isfinite(errors[title][place]):
+                text += f"\n±{errors[title][place] / 10.0**exponent:.1g}"
             axes.text(
-                *place[::-1], f"{own[place] / 10.0**exponent:.2g}", ha="center", va="center", fontsize=style.SMALL,
+                *place[::-1], text, ha="center", va="center", fontsize=style.SMALL,
                 color="white" if scale(own[place]) > 0.5 else "black",
             )  # fmt: skip
         axes.set_yticks(range(cells), [f"cell {position + 1}" for position in range(cells)])

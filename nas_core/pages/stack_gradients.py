@@ -61,6 +61,24 @@ def _edges(seen: theory.Trace, position: int) -> Iterator[np.ndarray]:
         yield np.log([cost, gradient, feature, cost / (gradient * feature)])
 
 
+def n_words(states: Mapping[str, Anatomy]) -> str:
+    """What the figure of :func:`anatomy` is drawn from, with n."""
+    seeds, cells = next(iter(states.values())).cost.shape
+    return (
+        f"Line: geometric mean of {seeds} seeds. Band: 95 % t-interval of the logarithms over seeds. {assignment.IMAGES} images of "
+        f"scikit-learn's digits, stacks of {cells} cells in float64, computed while this page is built."
+    )
+
+
+def cases_words(cases: Mapping[int, Sequence]) -> str:
+    """What sums of costs in small stacks are drawn from, with n; ``cases`` are the networks by their number of cells."""
+    seeds = ", ".join(dict.fromkeys(str(len(own)) for own in cases.values()))
+    return (
+        f"Mark: mean size of the sum over {seeds} seeds, one architecture each. {assignment.IMAGES} images of scikit-learn's digits, in float64, "
+        "computed while this page is built."
+    )
+
+
 def anatomy_table(states: Mapping[str, Anatomy]) -> str:
     """Factors from the second-last cell to the last and, per cell, among those before it: |C| and the three parts whose
     product it is; geometric means over seeds with 95 % intervals."""

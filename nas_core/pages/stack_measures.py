@@ -7,7 +7,7 @@ of every operation. Letters in shapes: s seeds, T epochs, N cells, E edges, K op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +29,26 @@ RECIPES = {
     DEEP_TRAINED: "reference_deep_stack_trained",
 }
 """The recipe behind every label."""
+MINIMAL, DEEP = (
+    {label: RECIPES[label] for label in labels} for labels in ((INITIAL, TRAINED), (DEEP_INITIAL, DEEP_TRAINED))
+)
+"""The recipes of either stack."""
+
+_TIMES = {"before training": (INITIAL, DEEP_INITIAL), "after training": (TRAINED, DEEP_TRAINED)}
+
+
+def by_time(results: Results) -> dict[str, Sequence]:
+    """The runs of one stack by when they were measured, those that there are."""
+    return {when: results[label] for when, labels in _TIMES.items() for label in labels if results.get(label)}
+
+
+def seeds_words(results: Results, wanted: Iterable[str] = RECIPES) -> str:
+    """How many seeds every stack has at which scale, and which of those ``wanted`` are not recorded, in sentences."""
+    counts = [f"{label}: n = {len(runs)}" for label, runs in results.items() if runs]
+    left = [label for label in wanted if not results.get(label)]
+    scales = dict.fromkeys(run.meta["scale"] for runs in results.values() for run in runs)
+    missing = f" Not recorded there and left out: {', '.join(left)}." if left else ""
+    return f"Scale {', '.join(scales)}; {'; '.join(counts)}.{missing}"
 
 
 def entries(results: Sequence) -> np.ndarray:

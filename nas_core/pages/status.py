@@ -32,7 +32,7 @@ def table(records: Iterable[Record] | None = None) -> str:
         attested = any(meta.get("attested") for meta in metas)
         rows.append(
             [
-                f"`{recipe or 'own settings'}`",
+                tables.code(recipe) if recipe else "own settings",
                 scale or "–",
                 ", ".join(dict.fromkeys((meta.get("dataset") or {}).get("name", "–") for meta in metas)),
                 format_seeds(meta["seed"] for meta in metas),

@@ -232,21 +232,22 @@ def show(
     results: Sequence | Mapping[str, Sequence] | None = None,
     *,
     alt: str | None = None,
-    bands: bool = True,
+    drawn: str = "lines",
+    note: str = "",
 ) -> Shown:
     """Put a figure on the page: the last expression of a cell.
 
     The alternative text is the one that the figure computed from its data unless ``alt`` replaces it. With ``results``
-    the line below says how many seeds it rests on (what line and band are, unless the figure has no ``bands``) and where
-    the numbers come from, and two links give the numbers themselves. Caption and name of the figure are the cell's own
+    the line below says what is ``drawn`` (a kind of :data:`nas_core.pages.summary.DRAWN`) from how many seeds, and where
+    the numbers come from; ``note`` says it for what was computed on the page. Two links give the numbers themselves. Caption and name of the figure are the cell's own
     (``mystnb.figure.caption`` and ``.name`` in its metadata): the book wraps this output in them.
     """
     words = alt or str(figure.get_label() or "")
     if not words:
         raise ValueError("this figure has no alternative text; pass alt= a sentence that says what it shows")
-    below = "" if results is None else summary.provenance(results)
-    if results is not None and below and bands:
-        below = f"{summary.band_words(results)} {below}"
+    below = note
+    if results is not None:
+        below = " ".join(filter(None, (note, summary.drawn_words(results, drawn), summary.provenance(results))))
     # An image in the page's own bytes, not a file: its alternative text can then be computed.
     data = base64.b64encode(svg(figure, below).encode()).decode()
     line = f'<p class="provenance"><small>{html.escape(below)}</small></p>' if below else ""

@@ -9,7 +9,7 @@ cells, E edges, K operations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -148,25 +148,95 @@ def gap(results: Sequence) -> np.ndarray:
     return accuracy[:, 0] - accuracy[:, 1]
 
 
-def band_words(results: Sequence | Mapping[str, Sequence]) -> str:
-    """What line and band of a figure are, with n."""
+class Estimates(NamedTuple):
+    """Means ``[...]``, the standard error of each (NaN where there is none), and whether its 95 % t-interval leaves out 0."""
+
+    mean: np.ndarray
+    error: np.ndarray
+    shown: np.ndarray
+
+
+def estimates(mean: np.ndarray, variance: np.ndarray, count: np.ndarray) -> Estimates:
+    """Means ``[s, ...]`` over batches in every run as one mean each, with its error over seeds.
+
+    Of a single run the error is that inside it, from the variance of one batch and the count of batches, as if these were independent.
+    """
+    if len(mean) > 1:
+        centre, low, _ = band(mean)
+        freedom = np.isfinite(mean).sum(axis=0) - 1
+        half = centre - low
+    else:
+        centre, freedom = mean[0], count[0] - 1
+        half = stats.t.ppf(0.975, np.maximum(freedom, 1)) * np.sqrt(variance[0] / np.maximum(count[0], 1))
+        half = np.where(freedom > 0, half, np.nan)
+    with np.errstate(invalid="ignore"):
+        return Estimates(centre, half / stats.t.ppf(0.975, np.maximum(freedom, 1)), np.abs(centre) > half)
+
+
+def statistics(results: Sequence) -> Estimates:
+    """:func:`estimates` of the costs at fixed θ and α, ``[N, E, K]``. Raises :class:`ReadingError` for runs without them."""
+    mean = stack(results, "statistics_mean")
+    if mean.shape[1] == 0:
+        raise ReadingError(
+            "these runs recorded no statistics after training (statistics_epochs = 0); ask for 'train' or 'held_out'"
+        )
+    if any("statistics_variance" not in result.arrays for result in results):  # only means were kept
+        return estimates(mean, np.full(mean.shape, np.nan), np.ones(mean.shape))
+    return estimates(mean, stack(results, "statistics_variance"), stack(results, "statistics_count"))
+
+
+_ONE_RUN = "mean over the batches of one run (n = 1)"
+DRAWN = {
+    "lines": "Line: mean of {n}. Band: 95 % t-interval of that mean over seeds.",
+    "map": "In each cell: mean of {n} ± its standard error over seeds; in parentheses unless the 95 % t-interval over seeds leaves out 0.",
+    "colours": "Colour: mean of {n}. A dot: the 95 % t-interval over seeds includes 0.",
+    "sizes": "In each cell: mean of {n} ± its standard error over seeds.",
+    "medians": "In each cell: median of {n}.",
+    "bars": "Bar: mean of {n}.",
+    "points": "Mark: mean of {n}.",
+    "intervals": "Mark: mean of {n}. Line through it: 95 % t-interval of that mean over seeds.",
+    "ranges": "Mark: median of {n}. Line through it: their range.",
+    "runs": "One mark a run, of {n}.",
+}
+"""What the marks of a figure are, by kind of figure."""
+_OF_ONE = {
+    "lines": "One seed: a single run (n = 1), no band.",
+    "map": f"In each cell: {_ONE_RUN} ± its standard error in the run; in parentheses unless the 95 % interval inside the run leaves "
+    "out 0, which says nothing of other seeds.",
+    "colours": f"Colour: {_ONE_RUN}. A dot: the 95 % interval inside the run includes 0.",
+}
+_SOME_OF_ONE = {
+    "lines": " Where n = 1, a single run without a band.",
+    "map": " Where n = 1, over the batches of that run instead, which says nothing of other seeds.",
+    "colours": " Where n = 1, over the batches of that run instead.",
+}
+
+
+def drawn_words(results: Sequence | Mapping[str, Sequence], drawn: str = "lines") -> str:
+    """What the marks of a figure are, with n; ``drawn`` is a kind of :data:`DRAWN`."""
+    choose("drawn", drawn, tuple(DRAWN))
     counts = {title: len(group) for title, group in panels(results).items()}
     if set(counts.values()) == {1}:
-        return "One seed: a single run, no band."
+        words = DRAWN[drawn].partition(". Line")[0].rstrip(".") + "."
+        for what in ("mean of {n}", "median of {n}", "{n}"):
+            words = words.replace(what, "a single run (n = 1)")
+        return _OF_ONE.get(drawn, words.replace(" ± its standard error over seeds", ""))
+    some = _SOME_OF_ONE.get(drawn, "") if 1 in counts.values() else ""
     if len(set(counts.values())) == 1:
         number = f"{next(iter(counts.values()))} seeds"
     else:
         number = "seeds (" + ", ".join(f"{title}: n = {count}" for title, count in counts.items()) + ")"
-    return f"Line: mean of {number}. Band: 95 % t-interval of that mean over seeds."
+    return DRAWN[drawn].format(n=number) + some
 
 
 def provenance(results: Sequence | Mapping[str, Sequence]) -> str:
     """One line on where the numbers come from: data, images, seeds, recipe, scale, configuration, code and device."""
     every = flat(results)
+    recipes = [result.meta["recipe"] for result in every if result.meta.get("recipe")]
     parts = [
         _unique(_data_words(result.meta) for result in every),
         "seeds " + _ranges(seeds(every)) if len(seeds(every)) > 1 else f"seed {seeds(every)[0]}",
-        _named("recipe", (result.meta.get("recipe") or "none" for result in every)),
+        *([_named("recipe", recipes)] if recipes else []),  # a run of one's own method has none
         _named("scale", (result.meta.get("scale") or "none" for result in every)),
         _named("configuration", (result.meta["ident"] for result in every)),
         _named("code", (_code_words(result.meta) for result in every)),

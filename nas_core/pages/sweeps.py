@@ -21,8 +21,10 @@ from nas_core.pages.evidence import lowest_of, mean_of
 from nas_core.pages.evolution_patterns import alive
 from nas_core.space import NONE
 
-PAPER_RATE = 3e-4
-"""α's learning rate in the paper, whose θ rate is that of factor 1."""
+PAPER_RATE, PAPER_SPREAD = 3e-4, 0.01
+"""α's learning rate and its initial spread in the paper, whose θ rate is that of factor 1."""
+PAPER_RECORD = "reference_cost_trained"
+"""The recipe whose run at scale ``paper`` tells how long the paper's own cost stays positive: θ learns, α is fixed."""
 
 
 def grid(results: Mapping[str, Sequence]) -> dict[tuple[float, float], list]:
@@ -47,7 +49,8 @@ def distance(operations: int, spread: float) -> float:
 class Phase:
     """The positive phase of the cost at one rate of θ.
 
-    ``epochs``: until the mean cost is first 0, and ``lasting`` whether it stayed positive to the end. ``steps``: steps
+    ``epochs``: until the mean cost is first 0 (in the paper's record, whose first epoch is noise around 0, until the running
+    sum behind ``even`` is largest), and ``lasting`` whether it stayed positive to the end. ``steps``: steps
     of α in that time, and ``even`` how many steps all in the direction of *none* their noise leaves them worth (the
     largest sum of mean over root mean square). ``rate``: α's learning rate at factor 1; ``distance``: what *none* has
     to make up."""
@@ -73,25 +76,54 @@ class Phase:
 def phase(group: Sequence, alpha: float) -> Phase:
     """The positive phase that these runs recorded with the factor ``alpha`` on α's rate; take those with the slowest α,
     which reacts least."""
-    config, operations = group[0].meta["config"], len(summary.cell_of(group[0]).edges[0].operations)
-    # One cell. An operation's gradient for none is −P·C when it is drawn, and 0 when none itself is: 1 of K draws.
-    mean, variance = (
-        np.delete(summary.stack(group, f"step_cost_{name}")[:, :, 0], NONE, axis=-1) for name in ("mean", "variance")
-    )
-    steps = float(summary.stack(group, "step_cost_count")[:, :, 0].sum(axis=-1).max())
+    config = group[0].meta["config"]
     start = mean_of(np.delete(summary.stack(group, "cost_mean")[:, 0, 0, 0], NONE, axis=-1))
-    until, lasting = _first_zero(np.append(start, _mean(mean, (0, 2, 3))))
-    square = _mean(mean**2 + np.nan_to_num(variance), -1)
-    even = _mean(mean, -1) / np.sqrt(np.maximum(square, np.finfo(float).tiny))
-    worth = np.cumsum(_mean(even, (0, 2)) * np.sqrt(1 - 1 / operations) * steps)
+    until, lasting = _first_zero(np.append(start, _mean(_moments(group)[0], (0, 2, 3))))
+    worth, steps = _worth(group)
     return Phase(
         epochs=until,
         lasting=lasting,
         steps=until * steps,
         even=max(0.0, float(worth.max())),
         rate=config["alpha"]["learning_rate"] / alpha,
-        distance=distance(operations, config["alpha"]["initial_std"]),
+        distance=distance(_operations(group), config["alpha"]["initial_std"]),
     )
+
+
+def paper_phase(group: Sequence) -> Phase:
+    """The positive phase of the paper's own search, from runs of :data:`PAPER_RECORD` at its scale."""
+    worth, steps = _worth(group)
+    epochs = int(worth.argmax()) + 1 if worth.max() > 0 else 0
+    return Phase(
+        epochs=float(epochs),
+        lasting=epochs == len(worth),
+        steps=epochs * steps,
+        even=max(0.0, float(worth.max())),
+        rate=PAPER_RATE,
+        distance=distance(_operations(group), PAPER_SPREAD),
+    )
+
+
+def _operations(group: Sequence) -> int:
+    return len(summary.cell_of(group[0]).edges[0].operations)
+
+
+def _moments(group: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """``[s, X, E, K - 1]`` twice: mean and variance of the only cell's cost in every epoch, without *none*."""
+    mean, variance = (
+        np.delete(summary.stack(group, f"step_cost_{name}")[:, :, 0], NONE, axis=-1) for name in ("mean", "variance")
+    )
+    return mean, variance
+
+
+def _worth(group: Sequence) -> tuple[np.ndarray, float]:
+    """``[X]``: the running sum of steps by what their noise leaves of them; and the steps of an epoch.
+
+    An operation's gradient for *none* is −P·C when it is drawn, and 0 when *none* itself is: 1 of K draws."""
+    mean, variance = _moments(group)
+    even = _mean(mean, -1) / np.sqrt(np.maximum(_mean(mean**2 + np.nan_to_num(variance), -1), np.finfo(float).tiny))
+    steps = float(summary.stack(group, "step_cost_count")[:, :, 0].sum(axis=-1).max())
+    return np.cumsum(_mean(even, (0, 2)) * np.sqrt(1 - 1 / _operations(group)) * steps), steps
 
 
 def _mean(values: np.ndarray, axes: int | tuple[int, ...]) -> np.ndarray:
@@ -119,9 +151,8 @@ def phases(points: Mapping[tuple[float, float], Sequence]) -> dict[float, Phase]
 
 
 def paper_factor(known: Mapping[float, Phase]) -> float:
-    """Where the paper's α rate lies among the factors, were its cost positive for as many steps as here at θ's rate × 1:
-    the ratio depends on their product alone."""
-    return PAPER_RATE / next(iter(known.values())).rate
+    """The factor at which α learns at the paper's rate, rounded as factors are: a quotient of floats would lie beside it."""
+    return round(PAPER_RATE / next(iter(known.values())).rate, 6)
 
 
 def replays(points: Mapping[tuple[float, float], Sequence]) -> dict[tuple[float, float], float]:
@@ -137,8 +168,11 @@ def replays(points: Mapping[tuple[float, float], Sequence]) -> dict[tuple[float,
     return found
 
 
-def findings(points: Mapping[tuple[float, float], Sequence], expected: Mapping[tuple, float]) -> list[str]:
-    """What the phase diagram says, in computed sentences: where P1 is seen, and how well each prediction tells.
+def findings(
+    points: Mapping[tuple[float, float], Sequence], expected: Mapping[tuple, float], paper: Phase | None = None
+) -> list[str]:
+    """What the phase diagram says, in computed sentences: where P1 is seen, how well each prediction tells, and what is
+    predicted for the ``paper``.
 
     ``expected`` is what :func:`replays` gives for these points."""
     if not points:
@@ -160,17 +194,45 @@ def findings(points: Mapping[tuple[float, float], Sequence], expected: Mapping[t
         )
         + "."
     )
-    sentences = [seen, positive]
-    for noise, words in ((False, "every step counted in full"), (True, "steps discounted for their noise")):
-        ratios = [known[theta].ratio(alpha, noise) for alpha, theta in own]
-        right = np.mean([(ratio > 1) == (share > 0.5) for ratio, share in zip(ratios, own.values(), strict=True)])
-        rank = stats.spearmanr(ratios, list(own.values()))[0] if len(own) > 2 and np.ptp(list(own.values())) else np.nan
-        together = f"; rank correlation of ratio and share {rank:+.2f}" if np.isfinite(rank) else ""
+    told = [_boundary_words(known, own, noise) for noise in (False, True)]
+    return [seen, positive, *told, _replay_words(own, expected), *_paper_words(points, known, paper)]
+
+
+def _boundary_words(known: Mapping[float, Phase], own: Mapping[tuple, float], noise: bool) -> str:
+    """How often a boundary is right, beside how often one answer for all points would be."""
+    words = "steps discounted for their noise" if noise else "every step counted in full"
+    ratios, shares = [known[theta].ratio(alpha, noise) for alpha, theta in own], list(own.values())
+    many = np.array([share > 0.5 for share in shares])
+    right = float(np.mean((np.array(ratios) > 1) == many))
+    plain = max(float(many.mean()), 1 - float(many.mean()))
+    rank = stats.spearmanr(ratios, shares)[0] if len(own) > 2 and np.ptp(shares) and np.ptp(ratios) else np.nan
+    together = f" Rank correlation of ratio and share: {rank:+.2f}." if np.isfinite(rank) else ""
+    fails = " So this boundary does not tell where P1 is seen." if right <= plain else ""
+    return (
+        f"With {words}, the prediction is right (over half of the edges dropped or not) at {100 * right:.0f} % of the "
+        f"points; one and the same answer for all of them would be at {100 * plain:.0f} %.{fails}{together}"
+    )
+
+
+def _paper_words(points: Mapping, known: Mapping[float, Phase], paper: Phase | None) -> list[str]:
+    """What is predicted for the paper from its own cost, and what the map shows at the paper's two rates."""
+    sentences = []
+    if paper is not None:
+        ratio, until = paper.ratio(1.0, True), "to the end" if paper.lasting else f"until epoch {paper.epochs:.0f}"
+        step = "has none that is positive" if not paper.even else f"adds up {until}, to {paper.even:.0f} even steps"
         sentences.append(
-            f"With {words}, the prediction puts {100 * right:.0f} % of the points on the right side of the boundary "
-            f"(over half of the edges dropped or not){together}."
+            f"The paper's own cost, recorded at its scale with α fixed, {step}. At α's rate {PAPER_RATE:g} *none* can go "
+            f"{ratio:.1f} times the way to go: the formula predicts that P1 is {'' if ratio > 1 else 'not '}seen there."
         )
-    return [*sentences, _replay_words(own, expected)]
+    factor = paper_factor(known)
+    same = points.get((factor, 1.0))
+    where = f"The map's point of the paper's rates (α × {factor:g}, θ × 1)"
+    if same:
+        seen = f"drops {100 * dropped(same):.0f} % of the edges (n = {len(same)}); its ratio is {known[1.0].ratio(factor, True):.2g}"
+        sentences.append(f"{where} {seen}, as its search has fewer steps.")
+    else:
+        sentences.append(f"{where} is not recorded.")
+    return sentences
 
 
 def _replay_words(measured: Mapping[tuple, float], expected: Mapping[tuple, float]) -> str:
@@ -206,7 +268,7 @@ def effort(results: Mapping[str, Sequence]) -> str:
     minutes = np.array([run.meta["seconds"] for run in summary.flat(results)]) / 60 if results else np.array([])
     if not minutes.size:
         return "Nothing of this sweep is recorded."
-    return f"{len(minutes)} runs of {np.median(minutes):.1f} minutes each in the median, {minutes.sum():.0f} in all."
+    return f"{len(minutes)} runs of {np.median(minutes):.1f} minutes each in the median, {minutes.sum():.0f} minutes in all."
 
 
 def _seed_words(points: Mapping[tuple, Sequence]) -> str:

@@ -24,6 +24,13 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]], text: int 
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def code(name: str) -> str:
+    """A name as code that may break after a dot or an underscore, so that a table fits the page; who copies it gets the
+    name as it is."""
+    breaks = name.replace(".", ".<wbr>").replace("_", "_<wbr>")
+    return f'<code class="docutils literal notranslate">{breaks}</code>'
+
+
 def _mean(values: Iterable[float]) -> str:
     """A mean over seeds with its 95 % t-interval."""
     mean, low, high = summary.interval(values)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from nas_core.pages import style, summary
 from nas_core.pages.enumeration import Prices, Sweep
@@ -42,6 +43,7 @@ def price_scatter(panels: Mapping[str, Prices], cell: Cell) -> Figure:
         style.zero_line(axes)
         style.zero_line(axes, vertical=True)
         style.tidy(axes, x="worth  D = L − L without it", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         below = int(((own.cost < own.difference - ROUNDING) & own.directly).sum())
         spoken.append(f"{title}: of {own.directly.sum()} filled points {below} lie below the diagonal.")
     row[0].set_ylabel("charged  C = ∂L/∂Z")

@@ -68,22 +68,26 @@ CONTROLS: dict[str, Callable[[Results], Verdict]] = {
 
 
 def controls(results: Results) -> Verdict:
-    """B7 from those of its controls that are recorded. The number is the first one's."""
-    found, missing = {}, []
+    """B7 from those of its controls that these runs can judge. The number is the first one's."""
+    found, missing = {}, {}
     for name, measure in CONTROLS.items():
         try:
             found[name] = measure(results)
         except CannotTell as reason:
-            missing.append(f"*{name}*: {reason}")
+            missing[name] = str(reason)
     if not found:
-        raise CannotTell(" ".join(missing))
+        raise CannotTell(" ".join(f"*{name.capitalize()}*: {reason}" for name, reason in missing.items()))
     first = next(iter(found.values()))
-    words = [f"*{name.capitalize()}* ({own.direction}): {own.sentence}" for name, own in found.items()]
+    words = [
+        f"*{name.capitalize()}* ({claim('B7').word(own.direction)}): {own.sentence}" for name, own in found.items()
+    ]
+    if missing:
+        words.append(f"The runs here do not judge {' and '.join(f'*{name}*' for name in missing)}.")
     tested = [own for own in found.values() if own.direction != NOT_TESTED]
     direction, magnitude = (
         combine([getattr(own, part) for own in tested]) if tested else NOT_TESTED for part in ("direction", "magnitude")
     )
-    return replace(first, direction=direction, magnitude=magnitude, sentence=" ".join([*words, *missing]))
+    return replace(first, direction=direction, magnitude=magnitude, sentence=" ".join(words))
 
 
 MEASURES: dict[str, Callable[[Results], Verdict]] = {
