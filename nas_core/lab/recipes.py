@@ -134,7 +134,7 @@ def corrected_darts_bilevel_same(scale: str) -> SearchConfig:
 
 
 CROSSED: dict[str, Relaxation] = {"darts": Darts(), "snas": Snas(), "dsnas": Dsnas(), "proxylessnas": Proxyless()}
-"""B1: the relaxations that are crossed with level and α's images, all else as in :func:`_darts`."""
+"""B1: the relaxations that are crossed with level and α's images, all else as ``_darts`` has it."""
 CROSSED_DATA = ("same", "train", "held_out")
 
 
