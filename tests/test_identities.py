@@ -224,8 +224,8 @@ def test_the_magnitude_of_proxylessnas_is_that_of_its_approximation(relative, nu
 def test_verdicts_stand_in_a_box():
     found = identities.verdicts(dict.fromkeys(identities.FRAMEWORKS, GOOD), GOOD, given_errors(3.0))
     words = [box(own) for own in found]
-    assert "largest residual in 5 random networks is 1.0e−16" in words[0] and "n = " not in words[0]
-    assert "3.06 times the norm of Eq 4 [" in words[3] and "n = 5" in words[3]
+    assert "largest residual in 5 random networks is 1.0e−16" in words[0] and "n\xa0=\xa0" not in words[0]
+    assert "3.06 times the norm of Eq 4 [" in words[3] and "n\xa0=\xa05" in words[3]
 
 
 def test_a_residual_above_its_bound_stands_out():
