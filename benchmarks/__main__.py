@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import measure, report, roofline, scaling, startup, table
+from benchmarks import chapters, measure, report, roofline, scaling, startup, table
 from benchmarks.workloads import WORKLOADS, Workload, tiny
 from nas_core.lab.code import LabError, fingerprint
 
 FOLDER = Path(__file__).parent
 RESULTS, PAGE = FOLDER / "results.json", FOLDER / "README.md"
-SECTIONS = ("table", "seeds", "startup", "scaling", "soak")
+SECTIONS = ("table", "seeds", "startup", "scaling", "soak", "chapters")
+ON_DEMAND = ("scaling", "soak", "chapters")
+"""The sections that a run leaves out unless it is asked for them."""
 QUICK = (
     "theta-minimal",
     "statistics-minimal",
@@ -30,6 +32,8 @@ QUICK = (
     "startup",
 )
 """What a quick run measures: every kind of step once, and a network with reduction cells."""
+QUICK_CHAPTER = ("01_introduction.ipynb",)
+QUICK_OPTIONS = ("-p", "epochs", "2", "-p", "images", "64")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="threads of every process (default: all cores)")
     parser.add_argument("--scaling", action="store_true", help="time and memory against cells, nodes and batch, too")
     parser.add_argument("--soak", action="store_true", help="ten thousand tiny steps, too")
+    parser.add_argument("--chapters", action="store_true", help="every chapter of the book at scale tiny, too")
     parser.add_argument(
         "--out", type=Path, help=f"a JSON file, with the tables in a .md beside it (default: {RESULTS.name}, README.md)"
     )
@@ -74,7 +79,7 @@ def _chosen(options: argparse.Namespace) -> list[str]:
             f"--threads is {options.threads}; give a whole number from 1 to {measure.cores()}, the cores of this machine"
         )
     wanted = set(options.only or (QUICK if options.quick else (*WORKLOADS, "table", "seeds", "startup")))
-    wanted |= {name for name in ("scaling", "soak") if getattr(options, name)}
+    wanted |= {name for name in ON_DEMAND if getattr(options, name)}
     return [name for name in allowed if name in wanted]
 
 
@@ -123,6 +128,8 @@ def _section(name: str, threads: int, quick: bool) -> dict:
         return startup.startup(1 if quick else 5)
     if name == "soak":
         return scaling.soak(threads, **({"steps": 60, "chunk": 20} if quick else {}))
+    if name == "chapters":
+        return chapters.chapters(*((QUICK_CHAPTER, QUICK_OPTIONS) if quick else ()))
     if not quick:
         return scaling.curves(threads)
     base, values = tiny(scaling.BASE), {"cells": (1, 2), "nodes": (2, 3), "batch": (4, 8)}

@@ -242,6 +242,22 @@ def _soak(found: dict) -> str:
     )
 
 
+def _chapters(found: dict) -> str:
+    body = []
+    for name, own in found["chapters"].items():
+        if "failed" in own:
+            body.append([f"`{name}`", f"failed: {own['failed']}", "–"])
+        else:
+            body.append([f"`{name}`", f"{own['results'] or '–'}", seconds(own["seconds"])])
+    times = [own.get("seconds", math.inf) for own in found["chapters"].values()]
+    within = sum(time <= found["limit"] for time in times)
+    words = (
+        f"`papermill book/CHAPTER.ipynb out.ipynb -p scale tiny` with no recorded result to read, one chapter after the "
+        f"other: {within} of {len(times)} within the {seconds(found['limit'])} that a chapter may take."
+    )
+    return f"{words}\n\n{_table(['chapter', 'results computed', 'time'], body)}"
+
+
 def _sentence(words: str) -> str:
     return words[0].upper() + words[1:]
 
@@ -268,6 +284,7 @@ def render(results: dict) -> str:
         ("scaling", "### Scaling", _scaling),
         ("soak", "### Soak", _soak),
         ("startup", "### Start-up", _startup),
+        ("chapters", "### Chapters from nothing", _chapters),
     ):
         if name in results:
             parts += [heading, section(results[name])]

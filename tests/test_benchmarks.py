@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as command
-from benchmarks import measure, plain, report, roofline, scaling, table
+from benchmarks import chapters, measure, plain, report, roofline, scaling, table
 from benchmarks.workloads import ENGINE, KINDS, PLAIN, PUBLISHED, SAMPLED, WORKLOADS, Step, Workload, kept_bytes, tiny
 from nas_core.cost import per_cell
 from nas_core.data import DataConfig, prepare
@@ -428,6 +428,7 @@ RESULTS = {
         "deep": {"workload": scaling.DEEP.plain_data(), "seconds": 7.0, "peak": 5 * 10**9, "n": 3},
         "limit": 12 * 10**9,
     },
+    "chapters": {"limit": 60.0, "chapters": {"01": {"seconds": 61.0, "results": 9}, "02": {"seconds": 9.0, "results": 0}}},
     "soak": {"workload": {}, "steps": 30, "chunk": 10, "resident": [10**8, 10**8, 101 * 10**6], "growth": 10**6},
 }
 
@@ -464,7 +465,7 @@ def test_the_tables_are_a_pure_function_of_the_results():
     assert set(widths) == {4, 5, 6, 7, 8}
 
 
-@pytest.mark.parametrize("left_out", ["workloads", "table", "seeds", "startup", "scaling", "soak"])
+@pytest.mark.parametrize("left_out", ["workloads", "table", "seeds", "startup", "scaling", "soak", "chapters"])
 def test_what_was_not_measured_is_left_out(left_out):
     some = {name: value for name, value in RESULTS.items() if name != left_out}
     heading = {
@@ -480,6 +481,39 @@ def test_failures_are_told():
     some = RESULTS | {"startup": {"failed": "no torch"}, "soak": {"failed": "it ran out of memory"}}
     assert "could not be imported: no torch." in report.render(some)
     assert "The soak failed: it ran out of memory." in report.render(some)
+
+
+def test_chapters_are_counted_against_their_limit():
+    assert "1 of 2 within the 60 s" in report.render(RESULTS)
+    assert "| `01` | 9 | 61 s |" in report.render(RESULTS) and "| `02` | – | 9 s |" in report.render(RESULTS)
+    broken = {"limit": 60.0, "chapters": {"01": {"failed": "no torch"}}}
+    words = report.render(RESULTS | {"chapters": broken})
+    assert "0 of 1 within" in words and "| `01` | failed: no torch | – |" in words
+
+
+def test_a_chapter_that_stops_says_why(monkeypatch):
+    stopped = subprocess.CompletedProcess([], 1, "", "a trace\nParameterError: there is no scale 'huge'\n")
+    monkeypatch.setattr(chapters.subprocess, "run", lambda *given, **options: stopped)
+    found = chapters.chapters(["01_introduction.ipynb"])
+    assert found["chapters"] == {"01_introduction": {"failed": "ParameterError: there is no scale 'huge'"}}
+
+
+def test_a_chapter_is_timed_from_an_empty_store(monkeypatch):
+    seen = []
+
+    def run(command, *, env, **options):
+        root = Path(env["NAS_RESULTS_ROOT"])
+        assert not root.exists() and "NAS_RESULTS" not in env
+        root.mkdir()
+        (root / "one.npz").touch()
+        seen.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setenv("NAS_RESULTS", "read")
+    monkeypatch.setattr(chapters.subprocess, "run", run)
+    found = chapters.chapters()["chapters"]
+    assert len(found) == len(seen) == len(list((ROOT / "book").glob("*.ipynb")))
+    assert {own["results"] for own in found.values()} == {1}
     startup = {"n": 1, "torch": 1.0, "library": 1.0, "read_failed": "The result is STALE"}
     assert "were not read: The result is STALE." in report.render(RESULTS | {"startup": startup})
     broken = json.loads(json.dumps(RESULTS))
@@ -541,6 +575,7 @@ def test_only_and_the_flags_choose():
     assert chosen() == [*WORKLOADS, "table", "seeds", "startup"]
     assert chosen("--scaling", "--soak") == [*WORKLOADS, "table", "seeds", "startup", "scaling", "soak"]
     assert chosen("--only", "snas-8x4", "theta-minimal") == ["theta-minimal", "snas-8x4"]
+    assert chosen("--only", "startup", "--chapters") == ["startup", "chapters"]
     assert chosen("--only", "startup", "--soak") == ["startup", "soak"]
     kinds = {WORKLOADS[name].kind for name in chosen("--quick") if name in WORKLOADS}
     assert kinds == set(KINDS)
@@ -561,11 +596,11 @@ def test_the_recorded_page_is_that_of_the_recorded_results():
 
 
 def test_a_quick_run_from_the_command_line(tmp_path):
-    """All of it in small, curves and soak too, with everything where it belongs."""
+    """All of it in small, curves, soak and a chapter too, with everything where it belongs."""
     out = tmp_path / "quick.json"
     before = {path: path.read_bytes() for path in (command.PAGE, command.RESULTS) if path.exists()}
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--scaling", "--soak", "--threads", "1", "--out", out],
+        [sys.executable, "-m", "benchmarks", "--quick", "--scaling", "--soak", "--chapters", "--threads", "1", "--out", out],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -580,6 +615,7 @@ def test_a_quick_run_from_the_command_line(tmp_path):
         assert set(entry["sides"]) == set(KINDS[entry["workload"]["kind"]].others)
         for own in entry["sides"].values():
             assert own["alternating"] and min(own["engine"]["seconds"] + own["other"]["seconds"]) > 0
+    assert results["chapters"]["chapters"]["01_introduction"]["seconds"] > 0
     assert results["soak"]["steps"] == 60 and results["scaling"]["deep"]["peak"] >= 0
     assert [len(points) for points in results["scaling"]["curves"].values()] == [2, 2, 2]
     assert {"torch", "library"} <= set(results["startup"]) and results["provenance"]["threads"] == 1

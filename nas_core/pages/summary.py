@@ -197,6 +197,11 @@ DRAWN = {
     "intervals": "Mark: mean of {n}. Line through it: 95 % t-interval of that mean over seeds.",
     "ranges": "Mark: median of {n}. Line through it: their range.",
     "runs": "One mark a run, of {n}.",
+    "nodes": "One mark a node and run, of {n}.",
+    "panels": "One panel a run, of {n}.",
+    "shares": "Colour: share of {n}.",
+    "wiring": "The likeliest wiring of {n}.",
+    "geometric": "Line: geometric mean of {n}. Band: 95 % t-interval of the mean logarithm over seeds.",
 }
 """What the marks of a figure are, by kind of figure."""
 _OF_ONE = {

@@ -1,0 +1,39 @@
+"""How long a chapter takes from nothing: every notebook at its smallest scale, with no recorded result to read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+BOOK = Path(__file__).parents[1] / "book"
+LIMIT = 60.0
+"""Seconds that a chapter may take at its smallest scale."""
+
+
+def chapters(names: Sequence[str] = (), options: Sequence[str] = ()) -> dict:
+    """Seconds of ``papermill CHAPTER OUT -p scale tiny`` from a store of its own that is empty, and the results that it
+    computed, by chapter; one after the other, each with the whole machine. All chapters, unless ``names`` says which;
+    ``options`` are further arguments of papermill. A chapter that stops says why in ``failed``."""
+    chosen = names or sorted(path.name for path in BOOK.glob("*.ipynb"))
+    return {"limit": LIMIT, "chapters": {name.removesuffix(".ipynb"): _timed(name, options) for name in chosen}}
+
+
+def _timed(name: str, options: Sequence[str]) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "NAS_RESULTS_ROOT": str(Path(folder) / "results")}
+        environment.pop("NAS_RESULTS", None)
+        out = str(Path(folder) / "out.ipynb")
+        command = [sys.executable, "-m", "papermill", str(BOOK / name), out, "-p", "scale", "tiny", *options]
+        start = time.perf_counter()
+        done = subprocess.run(
+            [*command, "--no-progress-bar"], cwd=BOOK.parent, env=environment, capture_output=True, text=True, check=False
+        )
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            return {"failed": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
+        return {"seconds": seconds, "results": len(list(Path(folder).rglob("*.npz")))}
