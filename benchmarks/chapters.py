@@ -17,8 +17,10 @@ LIMIT = 60.0
 
 def chapters(names: Sequence[str] = (), options: Sequence[str] = ()) -> dict:
     """Seconds of ``papermill CHAPTER OUT -p scale tiny`` from a store of its own that is empty, and the results that it
-    computed, by chapter; one after the other, each with the whole machine. All chapters, unless ``names`` says which;
-    ``options`` are further arguments of papermill. A chapter that stops says why in ``failed``."""
+    computed, by chapter; one after the other, each with the whole machine. A chapter that runs no search takes no scale.
+
+    All chapters, unless ``names`` says which; ``options`` are further arguments of papermill. A chapter that stops says
+    why in ``failed``."""
     chosen = names or sorted(path.name for path in BOOK.glob("*.ipynb"))
     return {"limit": LIMIT, "chapters": {name.removesuffix(".ipynb"): _timed(name, options) for name in chosen}}
 
@@ -28,10 +30,17 @@ def _timed(name: str, options: Sequence[str]) -> dict:
         environment = {**os.environ, "NAS_RESULTS_ROOT": str(Path(folder) / "results")}
         environment.pop("NAS_RESULTS", None)
         out = str(Path(folder) / "out.ipynb")
-        command = [sys.executable, "-m", "papermill", str(BOOK / name), out, "-p", "scale", "tiny", *options]
+        # A chapter that runs no search has no scale.
+        scale = ["-p", "scale", "tiny"] if "scale: str" in (BOOK / name).read_text(encoding="utf-8") else []
+        command = [sys.executable, "-m", "papermill", str(BOOK / name), out, *scale, *options]
         start = time.perf_counter()
         done = subprocess.run(
-            [*command, "--no-progress-bar"], cwd=BOOK.parent, env=environment, capture_output=True, text=True, check=False
+            [*command, "--no-progress-bar"],
+            cwd=BOOK.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         seconds = time.perf_counter() - start
         if done.returncode:

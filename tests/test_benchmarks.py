@@ -428,7 +428,10 @@ RESULTS = {
         "deep": {"workload": scaling.DEEP.plain_data(), "seconds": 7.0, "peak": 5 * 10**9, "n": 3},
         "limit": 12 * 10**9,
     },
-    "chapters": {"limit": 60.0, "chapters": {"01": {"seconds": 61.0, "results": 9}, "02": {"seconds": 9.0, "results": 0}}},
+    "chapters": {
+        "limit": 60.0,
+        "chapters": {"01": {"seconds": 61.0, "results": 9}, "02": {"seconds": 9.0, "results": 0}},
+    },
     "soak": {"workload": {}, "steps": 30, "chunk": 10, "resident": [10**8, 10**8, 101 * 10**6], "growth": 10**6},
 }
 
@@ -600,7 +603,19 @@ def test_a_quick_run_from_the_command_line(tmp_path):
     out = tmp_path / "quick.json"
     before = {path: path.read_bytes() for path in (command.PAGE, command.RESULTS) if path.exists()}
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--scaling", "--soak", "--chapters", "--threads", "1", "--out", out],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "--quick",
+            "--scaling",
+            "--soak",
+            "--chapters",
+            "--threads",
+            "1",
+            "--out",
+            out,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

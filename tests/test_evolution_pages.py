@@ -9,7 +9,6 @@ import pytest
 
 from nas_core import space
 from nas_core.derive import Growth
-from nas_core.lab.store import MissingResult
 from nas_core.lab.variations import ALPHA_FACTORS, CONTROLS, PHASE, SIZES, THETA_FACTORS, UNIVERSAL
 from nas_core.pages import (
     evolution_figures,

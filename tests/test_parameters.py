@@ -3,6 +3,7 @@
 import nbformat
 import papermill
 import pytest
+import torch
 
 from nas_core.pages import parameters
 from nas_core.pages.parameters import PARAMETERS, ParameterError, Parameters, bind
@@ -169,3 +170,13 @@ def test_plain_execution_without_papermill(tmp_path):
 
     node = nbformat.read(notebook(tmp_path / "in.ipynb"), as_version=4)
     assert "epochs=None" in text_of(NotebookClient(node, timeout=120).execute())
+
+
+def test_a_notebook_computes_on_one_thread():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        parameters.bind({"scale": "tiny"})
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -6,6 +6,7 @@ notebook's numbers come from `nas_core` and `results/`, which its key does not c
 MyST-NB runs it again and reports it as it always does."""
 
 import logging
+import os
 from pathlib import Path
 
 from jupyter_cache import get_cache
@@ -47,5 +48,7 @@ def run_notebooks(app, env, added, changed, removed):
 
 def setup(app):
     """Register with Sphinx."""
+    # A kernel a core, so a thread a kernel: more would wait for each other, and numbers would depend on the machine's cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     app.connect("env-get-outdated", run_notebooks)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

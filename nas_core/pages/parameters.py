@@ -97,7 +97,8 @@ def bind(namespace: Mapping[str, Any], allowed: Iterable[str] | None = None) -> 
     text, list, tuple, dict, set, ``None``) whose name does not start with an underscore counts as a parameter that the
     notebook lacks.
 
-    Raises :class:`ParameterError` naming what was given, what is allowed and, for a misspelt name, the closest one.
+    It also settles that PyTorch uses one thread in this notebook. Raises :class:`ParameterError` naming what was given,
+    what is allowed and, for a misspelt name, the closest one.
     """
     names = tuple(_BY_NAME) if allowed is None else tuple(allowed)
     undeclared = [name for name in names if name not in _BY_NAME]
@@ -107,7 +108,17 @@ def bind(namespace: Mapping[str, Any], allowed: Iterable[str] | None = None) -> 
         if name not in names and _looks_like_a_parameter(name, value):
             raise ParameterError(_unknown(name, value, names))
     given = {name: namespace.get(name, _DEFAULTS[name]) for name in names}
-    return Parameters(**{name: _read(_BY_NAME[name], value) for name, value in given.items()})
+    bound = Parameters(**{name: _read(_BY_NAME[name], value) for name, value in given.items()})
+    _one_thread()
+    return bound
+
+
+def _one_thread() -> None:
+    """What a page computes itself runs on one thread: its networks are too small for two, and its numbers must not depend
+    on the cores of a machine. Searches have processes of their own."""
+    import torch  # late: who only checks parameters does not wait for it
+
+    torch.set_num_threads(1)
 
 
 def _looks_like_a_parameter(name: str, value: Any) -> bool:

@@ -273,4 +273,8 @@ def effort(results: Mapping[str, Sequence]) -> str:
 
 def _seed_words(points: Mapping[tuple, Sequence]) -> str:
     counts = sorted({len(runs) for runs in points.values()})
-    return f"{counts[0]} to {counts[-1]} seeds each" if len(counts) > 1 else f"{counts[0]} seed{'s' * (counts[0] > 1)} each"
+    return (
+        f"{counts[0]} to {counts[-1]} seeds each"
+        if len(counts) > 1
+        else f"{counts[0]} seed{'s' * (counts[0] > 1)} each"
+    )
