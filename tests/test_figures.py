@@ -202,7 +202,7 @@ def test_the_line_below_a_figure_says_what_is_drawn_and_n(drawn):
     runs = synthetic.runs(4)
     words = {1: summary.drawn_words(runs[:1], drawn), 4: summary.drawn_words(runs, drawn)}
     assert "n = 1" in words[1] and ("4 seeds" in words[4]) and words[1] != words[4]
-    assert ("Line:" in words[4]) == (drawn == "lines") and words[1].endswith(".") and ".." not in words[1]
+    assert ("Line:" in words[4]) == (drawn in ("lines", "geometric")) and words[1].endswith(".") and ".." not in words[1]
     mixed = summary.drawn_words({"a": runs, "b": runs[:1]}, drawn)
     assert "a: n = 4, b: n = 1" in mixed
     with pytest.raises(summary.ReadingError, match="drawn is 'cloud'"):
@@ -350,3 +350,11 @@ def test_colours_are_one_an_operation_and_readable_on_white():
 )
 def test_labels_move_apart_only_where_they_touch(values, expected):
     assert style.spread(values, 1.0) == pytest.approx(expected)
+
+
+def test_a_method_looks_the_same_beside_any_others():
+    labels = ["SNAS", "some control", "bi-level", "another"]
+    looks = dict(zip(labels, style.looks(labels), strict=True))
+    assert looks["SNAS"] == style.looks(["SNAS"])[0] and looks["bi-level"] == style.looks(["DSNAS", "bi-level"])[1]
+    assert len(set(looks.values())) == len(labels)
+    assert style.looks(["one", "other"]) == list(style.SERIES[:2])

@@ -51,3 +51,11 @@ def test_the_check_itself_sees_a_wrong_import(tmp_path):
     wrong = tmp_path / "wrong.py"
     wrong.write_text("from nas_core.pages import figures\n")
     assert any(layer(name) > 0 for name in imported(wrong))
+
+
+def test_what_reads_the_built_book_runs_in_one_process(request):
+    """The book takes minutes to build: under xdist it is built once, by the process that has all of its readers."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("this run has one process")
+    readers = [item.nodeid for item in request.session.items if "html" in getattr(item, "fixturenames", ())]
+    assert [name for name in readers if not name.endswith("@book")] == []

@@ -74,7 +74,7 @@ def shape_over_time(results: Mapping[str, Sequence]) -> Figure:
     figure = style.new_figure(3.4)
     row = figure.subplots(1, 2)
     spoken = []
-    for (title, runs), (colour, line, marker) in zip(groups.items(), style.SERIES, strict=False):
+    for (title, runs), (colour, line, marker) in zip(groups.items(), style.looks(list(groups)), strict=True):
         forms = [shapes(run) for run in runs]
         width, depth = (
             np.array([[getattr(own, name) for own in run] for run in forms], dtype=float) for name in ("width", "depth")

@@ -363,4 +363,4 @@ def _series(groups: Mapping) -> list[tuple]:
         raise summary.ReadingError(
             f"{len(groups)} experiments in one figure cannot be told apart; pass at most {len(style.SERIES)}"
         )
-    return list(style.SERIES[: len(groups)])
+    return style.looks(list(groups))

@@ -63,6 +63,8 @@ SERIES: tuple[tuple[str, LineStyleType, str], ...] = (
     ("#4477aa", ":", "v"),
     ("#bb8800", "-", "P"),
 )
+METHODS = ("bi-level", "single-level", "DSNAS", "SNAS", "ProxylessNAS")
+"""Labels that keep their place in :data:`SERIES`, so that a method looks the same on every page."""
 NODE_COLOURS = {"input": "#bcd9f0", "intermediate": "#fbd0a0", "output": "#bcd9f0"}
 
 _RC: dict[RcKeyType, Any] = {
@@ -117,6 +119,15 @@ def curve(axes: Axes, x: np.ndarray, values: np.ndarray, pen: Pen) -> None:
         marker=pen.marker, markersize=4.5, markevery=every,
     )  # fmt: skip
     axes.fill_between(x, low, high, color=pen.colour, alpha=0.18, linewidth=0)
+
+
+def looks(labels: Sequence[str]) -> list[tuple[ColorType, LineStyleType, str]]:
+    """Colour, line and marker of every label, of :data:`SERIES`: a method its own, the others what is left, in order.
+
+    At most as many labels as there are series."""
+    own = {label: SERIES[METHODS.index(label)] for label in labels if label in METHODS}
+    left = iter([look for look in SERIES if look not in own.values()])
+    return [own[label] if label in own else next(left) for label in labels]
 
 
 def tidy(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
