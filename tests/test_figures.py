@@ -202,7 +202,9 @@ def test_the_line_below_a_figure_says_what_is_drawn_and_n(drawn):
     runs = synthetic.runs(4)
     words = {1: summary.drawn_words(runs[:1], drawn), 4: summary.drawn_words(runs, drawn)}
     assert "n = 1" in words[1] and ("4 seeds" in words[4]) and words[1] != words[4]
-    assert ("Line:" in words[4]) == (drawn in ("lines", "geometric")) and words[1].endswith(".") and ".." not in words[1]
+    assert (
+        ("Line:" in words[4]) == (drawn in ("lines", "geometric")) and words[1].endswith(".") and ".." not in words[1]
+    )
     mixed = summary.drawn_words({"a": runs, "b": runs[:1]}, drawn)
     assert "a: n = 4, b: n = 1" in mixed
     with pytest.raises(summary.ReadingError, match="drawn is 'cloud'"):
