@@ -32,7 +32,7 @@ QUICK = (
     "startup",
 )
 """What a quick run measures: every kind of step once, and a network with reduction cells."""
-QUICK_CHAPTER = ("01_introduction.ipynb",)
+QUICK_CHAPTER = ("01_introduction",)
 QUICK_OPTIONS = ("-p", "epochs", "2", "-p", "images", "64")
 
 
@@ -56,7 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes and few steps, to see that it works")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help=f"measure only these: {', '.join((*WORKLOADS, *SECTIONS))}"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help=f"measure only these: {', '.join((*WORKLOADS, *SECTIONS))}, or a chapter of the book",
     )
     parser.add_argument("--threads", type=int, help="threads of every process (default: all cores)")
     parser.add_argument("--scaling", action="store_true", help="time and memory against cells, nodes and batch, too")
@@ -70,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _chosen(options: argparse.Namespace) -> list[str]:
     """The names to measure, in the order of the table."""
-    allowed = (*WORKLOADS, *SECTIONS)
+    allowed = (*WORKLOADS, *SECTIONS, *chapters.names())
     for name in options.only or ():
         if name not in allowed:
             raise ValueError(f"there is nothing to measure named {name!r}; allowed are {', '.join(allowed)}")
@@ -107,6 +110,10 @@ def _measured(chosen: list[str], threads: int, quick: bool) -> dict:
         if name in chosen:
             _say(name)
             results[name] = _section(name, threads, quick)
+    some = [name for name in chapters.names() if name in chosen]
+    if some and "chapters" not in chosen:
+        _say(f"chapters {', '.join(some)}")
+        results["chapters"] = chapters.chapters(some)
     return results
 
 
@@ -208,6 +215,9 @@ def merge(before: dict, now: dict) -> dict:
     both = before.get("workloads", {}) | now.get("workloads", {})
     if both:
         merged["workloads"] = {name: both[name] for name in WORKLOADS if name in both}
+    some = before.get("chapters", {}).get("chapters", {}) | now.get("chapters", {}).get("chapters", {})
+    if some:
+        merged["chapters"] = {"limit": chapters.LIMIT, "chapters": dict(sorted(some.items()))}
     return merged
 
 

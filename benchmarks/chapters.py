@@ -15,24 +15,28 @@ LIMIT = 60.0
 """Seconds that a chapter may take at its smallest scale."""
 
 
-def chapters(names: Sequence[str] = (), options: Sequence[str] = ()) -> dict:
+def names() -> list[str]:
+    """The chapters that are notebooks, in the order of their files."""
+    return sorted(path.stem for path in BOOK.glob("*.ipynb"))
+
+
+def chapters(chosen: Sequence[str] = (), options: Sequence[str] = ()) -> dict:
     """Seconds of ``papermill CHAPTER OUT -p scale tiny`` from a store of its own that is empty, and the results that it
     computed, by chapter; one after the other, each with the whole machine. A chapter that runs no search takes no scale.
 
-    All chapters, unless ``names`` says which; ``options`` are further arguments of papermill. A chapter that stops says
+    All chapters, unless ``chosen`` says which; ``options`` are further arguments of papermill. A chapter that stops says
     why in ``failed``."""
-    chosen = names or sorted(path.name for path in BOOK.glob("*.ipynb"))
-    return {"limit": LIMIT, "chapters": {name.removesuffix(".ipynb"): _timed(name, options) for name in chosen}}
+    return {"limit": LIMIT, "chapters": {name: _timed(BOOK / f"{name}.ipynb", options) for name in chosen or names()}}
 
 
-def _timed(name: str, options: Sequence[str]) -> dict:
+def _timed(path: Path, options: Sequence[str]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "NAS_RESULTS_ROOT": str(Path(folder) / "results")}
         environment.pop("NAS_RESULTS", None)
         out = str(Path(folder) / "out.ipynb")
         # A chapter that runs no search has no scale.
-        scale = ["-p", "scale", "tiny"] if "scale: str" in (BOOK / name).read_text(encoding="utf-8") else []
-        command = [sys.executable, "-m", "papermill", str(BOOK / name), out, *scale, *options]
+        scale = ["-p", "scale", "tiny"] if "scale: str" in path.read_text(encoding="utf-8") else []
+        command = [sys.executable, "-m", "papermill", str(path), out, *scale, *options]
         start = time.perf_counter()
         done = subprocess.run(
             [*command, "--no-progress-bar"],

@@ -497,7 +497,7 @@ def test_chapters_are_counted_against_their_limit():
 def test_a_chapter_that_stops_says_why(monkeypatch):
     stopped = subprocess.CompletedProcess([], 1, "", "a trace\nParameterError: there is no scale 'huge'\n")
     monkeypatch.setattr(chapters.subprocess, "run", lambda *given, **options: stopped)
-    found = chapters.chapters(["01_introduction.ipynb"])
+    found = chapters.chapters(["01_introduction"])
     assert found["chapters"] == {"01_introduction": {"failed": "ParameterError: there is no scale 'huge'"}}
 
 
@@ -535,6 +535,14 @@ def test_a_table_goes_between_the_markers():
 def test_results_of_the_same_code_and_machine_are_kept():
     later = {"provenance": RESULTS["provenance"] | {"date": "later"}, "workloads": {"snas-minimal": {}}}
     merged = command.merge(RESULTS, later)
+    some = RESULTS | {
+        "chapters": {
+            "limit": 60.0,
+            "chapters": {"00": {"seconds": 1.0, "results": 0}, "02": {"seconds": 2.0, "results": 0}},
+        }
+    }
+    own = command.merge(RESULTS, some)["chapters"]["chapters"]
+    assert list(own) == ["00", "01", "02"] and (own["01"]["seconds"], own["02"]["seconds"]) == (61.0, 2.0)
     assert list(merged["workloads"]) == ["theta-minimal", "snas-minimal", "bilevel-8x4-reduction"] and "soak" in merged
     assert merged["provenance"]["date"] == "later" and "snas-minimal" not in RESULTS["workloads"]
     assert command.merge({}, RESULTS) == RESULTS
