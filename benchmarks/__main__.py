@@ -18,9 +18,9 @@ from nas_core.lab.code import LabError, fingerprint
 
 FOLDER = Path(__file__).parent
 RESULTS, PAGE = FOLDER / "results.json", FOLDER / "README.md"
-SECTIONS = ("table", "seeds", "startup", "scaling", "soak", "chapters")
-ON_DEMAND = ("scaling", "soak", "chapters")
-"""The sections that a run leaves out unless it is asked for them."""
+SECTIONS = ("table", "seeds", "startup", "scaling", "soak")
+CHAPTERS = "chapters"
+"""Stands for every chapter of the book; one alone goes by its own name."""
 QUICK = (
     "theta-minimal",
     "statistics-minimal",
@@ -32,7 +32,7 @@ QUICK = (
     "startup",
 )
 """What a quick run measures: every kind of step once, and a network with reduction cells."""
-QUICK_CHAPTER = ("01_introduction",)
+QUICK_CHAPTER = "01_introduction"
 QUICK_OPTIONS = ("-p", "epochs", "2", "-p", "images", "64")
 
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only",
         nargs="+",
         metavar="NAME",
-        help=f"measure only these: {', '.join((*WORKLOADS, *SECTIONS))}, or a chapter of the book",
+        help=f"measure only these: {', '.join((*WORKLOADS, *SECTIONS, CHAPTERS))}, or one chapter by its name",
     )
     parser.add_argument("--threads", type=int, help="threads of every process (default: all cores)")
     parser.add_argument("--scaling", action="store_true", help="time and memory against cells, nodes and batch, too")
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _chosen(options: argparse.Namespace) -> list[str]:
     """The names to measure, in the order of the table."""
-    allowed = (*WORKLOADS, *SECTIONS, *chapters.names())
+    allowed = (*WORKLOADS, *SECTIONS, CHAPTERS, *chapters.names())
     for name in options.only or ():
         if name not in allowed:
             raise ValueError(f"there is nothing to measure named {name!r}; allowed are {', '.join(allowed)}")
@@ -82,8 +82,10 @@ def _chosen(options: argparse.Namespace) -> list[str]:
             f"--threads is {options.threads}; give a whole number from 1 to {measure.cores()}, the cores of this machine"
         )
     wanted = set(options.only or (QUICK if options.quick else (*WORKLOADS, "table", "seeds", "startup")))
-    wanted |= {name for name in ON_DEMAND if getattr(options, name)}
-    return [name for name in allowed if name in wanted]
+    wanted |= {name for name in ("scaling", "soak", CHAPTERS) if getattr(options, name)}
+    if CHAPTERS in wanted:
+        wanted |= {QUICK_CHAPTER} if options.quick else set(chapters.names())
+    return [name for name in allowed if name in wanted and name != CHAPTERS]
 
 
 def _out(options: argparse.Namespace) -> Path | None:
@@ -110,10 +112,9 @@ def _measured(chosen: list[str], threads: int, quick: bool) -> dict:
         if name in chosen:
             _say(name)
             results[name] = _section(name, threads, quick)
-    some = [name for name in chapters.names() if name in chosen]
-    if some and "chapters" not in chosen:
-        _say(f"chapters {', '.join(some)}")
-        results["chapters"] = chapters.chapters(some)
+    if some := [name for name in chapters.names() if name in chosen]:
+        _say(f"{CHAPTERS} {', '.join(some)}")
+        results[CHAPTERS] = chapters.chapters(some, QUICK_OPTIONS if quick else ())
     return results
 
 
@@ -135,8 +136,6 @@ def _section(name: str, threads: int, quick: bool) -> dict:
         return startup.startup(1 if quick else 5)
     if name == "soak":
         return scaling.soak(threads, **({"steps": 60, "chunk": 20} if quick else {}))
-    if name == "chapters":
-        return chapters.chapters(*((QUICK_CHAPTER, QUICK_OPTIONS) if quick else ()))
     if not quick:
         return scaling.curves(threads)
     base, values = tiny(scaling.BASE), {"cells": (1, 2), "nodes": (2, 3), "batch": (4, 8)}

@@ -20,13 +20,13 @@ def names() -> list[str]:
     return sorted(path.stem for path in BOOK.glob("*.ipynb"))
 
 
-def chapters(chosen: Sequence[str] = (), options: Sequence[str] = ()) -> dict:
-    """Seconds of ``papermill CHAPTER OUT -p scale tiny`` from a store of its own that is empty, and the results that it
-    computed, by chapter; one after the other, each with the whole machine. A chapter that runs no search takes no scale.
+def chapters(chosen: Sequence[str], options: Sequence[str] = ()) -> dict:
+    """Seconds of ``papermill CHAPTER OUT -p scale tiny`` and the results that it computed, by chapter: the ``chosen`` ones
+    one after the other, each from an empty store of its own and with the whole machine. A chapter that runs no search
+    takes no scale.
 
-    All chapters, unless ``chosen`` says which; ``options`` are further arguments of papermill. A chapter that stops says
-    why in ``failed``."""
-    return {"limit": LIMIT, "chapters": {name: _timed(BOOK / f"{name}.ipynb", options) for name in chosen or names()}}
+    ``options`` are further arguments of papermill. A chapter that stops says why in ``failed``."""
+    return {"limit": LIMIT, "chapters": {name: _timed(BOOK / f"{name}.ipynb", options) for name in chosen}}
 
 
 def _timed(path: Path, options: Sequence[str]) -> dict:

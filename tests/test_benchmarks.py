@@ -484,6 +484,11 @@ def test_failures_are_told():
     some = RESULTS | {"startup": {"failed": "no torch"}, "soak": {"failed": "it ran out of memory"}}
     assert "could not be imported: no torch." in report.render(some)
     assert "The soak failed: it ran out of memory." in report.render(some)
+    startup = {"n": 1, "torch": 1.0, "library": 1.0, "read_failed": "The result is STALE"}
+    assert "were not read: The result is STALE." in report.render(RESULTS | {"startup": startup})
+    broken = json.loads(json.dumps(RESULTS))
+    broken["workloads"]["bilevel-8x4-reduction"]["sides"]["plain"]["engine"] = {"failed": "it ran out of memory"}
+    assert "| failed: it ran out of memory | failed: it ran out of memory |" in report.render(broken)
 
 
 def test_chapters_are_counted_against_their_limit():
@@ -514,14 +519,9 @@ def test_a_chapter_is_timed_from_an_empty_store(monkeypatch):
 
     monkeypatch.setenv("NAS_RESULTS", "read")
     monkeypatch.setattr(chapters.subprocess, "run", run)
-    found = chapters.chapters()["chapters"]
+    found = chapters.chapters(chapters.names())["chapters"]
     assert len(found) == len(seen) == len(list((ROOT / "book").glob("*.ipynb")))
     assert {own["results"] for own in found.values()} == {1}
-    startup = {"n": 1, "torch": 1.0, "library": 1.0, "read_failed": "The result is STALE"}
-    assert "were not read: The result is STALE." in report.render(RESULTS | {"startup": startup})
-    broken = json.loads(json.dumps(RESULTS))
-    broken["workloads"]["bilevel-8x4-reduction"]["sides"]["plain"]["engine"] = {"failed": "it ran out of memory"}
-    assert "| failed: it ran out of memory | failed: it ran out of memory |" in report.render(broken)
 
 
 def test_a_table_goes_between_the_markers():
@@ -586,7 +586,13 @@ def test_only_and_the_flags_choose():
     assert chosen() == [*WORKLOADS, "table", "seeds", "startup"]
     assert chosen("--scaling", "--soak") == [*WORKLOADS, "table", "seeds", "startup", "scaling", "soak"]
     assert chosen("--only", "snas-8x4", "theta-minimal") == ["theta-minimal", "snas-8x4"]
-    assert chosen("--only", "startup", "--chapters") == ["startup", "chapters"]
+    assert (
+        chosen("--only", "startup", "--chapters")
+        == chosen("--only", "chapters", "startup")
+        == ["startup", *chapters.names()]
+    )
+    assert chosen("--quick", "--only", "chapters") == ["01_introduction"]
+    assert chosen("--only", "02_background") == ["02_background"]
     assert chosen("--only", "startup", "--soak") == ["startup", "soak"]
     kinds = {WORKLOADS[name].kind for name in chosen("--quick") if name in WORKLOADS}
     assert kinds == set(KINDS)

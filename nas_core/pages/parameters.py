@@ -115,7 +115,7 @@ def bind(namespace: Mapping[str, Any], allowed: Iterable[str] | None = None) -> 
 
 def _one_thread() -> None:
     """What a page computes itself runs on one thread: its networks are too small for two, and its numbers must not depend
-    on the cores of a machine. Searches have processes of their own."""
+    on the cores of a machine. Searches have processes of their own. In a build every kernel starts so; here papermill's does."""
     import torch  # late: who only checks parameters does not wait for it
 
     torch.set_num_threads(1)
