@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_core.pages import alone_measures, bilevel_measures, claims, evidence, verdicts
+from nas_core.pages import alone_measures, bilevel_measures, claims, evidence, tables, verdicts
 from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, OUTCOMES, PARTLY, REPRODUCED
 from tests.synthetic import result, runs
 
@@ -358,3 +358,12 @@ def test_controls_say_what_is_recorded_and_what_is_not(monkeypatch):
     monkeypatch.setattr(verdicts, "CONTROLS", {"one": missing})
     alone = verdicts.judge("B7", {})
     assert (alone.direction, alone.sentence) == (NOT_TESTED, "*One*: No runs.")
+
+
+def test_a_table_keeps_an_interval_and_its_n_together():
+    line = tables.markdown(["a", "b"], [["one", "0.40 [0.31, 0.51], n = 5"]]).splitlines()[-1]
+    assert line == "| one | 0.40 [0.31,\xa00.51], n\xa0=\xa05 |"
+
+
+def test_what_is_small_is_not_nothing():
+    assert [evidence.percent(share) for share in (0.0, 0.00023, 0.4, 1.0)] == ["0 %", "0.023 %", "40 %", "100 %"]

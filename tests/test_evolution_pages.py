@@ -18,10 +18,11 @@ from nas_core.pages import (
     replay,
     runs,
     style,
+    summary,
     sweeps,
     verdicts,
 )
-from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, unbroken
 from nas_core.pages.evidence import BILEVEL, SINGLE, CannotTell
 from nas_core.pages.evolution_measures import MEASURES, chosen_and_chance, edge_fates, failure_in, lag, single_level
 from nas_core.pages.evolution_patterns import (
@@ -231,7 +232,9 @@ def test_the_rules_of_derivation_are_compared_on_the_last_alpha():
     verdict = MEASURES["B4"]({SNAS: group(FULL, DEAD, WIDE)})
     assert "likeliest 1 of 1" in verdict.sentence and 0 <= verdict.estimate <= 1
     table = evolution_tables.rules(group(FULL, WIDE))
-    assert table.splitlines()[2].startswith("| likeliest | 4.00 [4.00, 4.00] | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00]")
+    assert table.splitlines()[2].startswith(
+        unbroken("| likeliest | 4.00 [4.00, 4.00] | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00]")
+    )
 
 
 def test_the_gradient_is_compared_alone_where_that_is_recorded():
@@ -267,7 +270,7 @@ def test_a_sweep_looks_for_p3_in_bilevel_settings_only():
     with pytest.raises(CannotTell, match="1 of them single-level"):
         MEASURES["P-univ"]({name: group(FULL, DEAD) for name in (names[0], *bilevel)})
     last = [line for line in evolution_tables.universal(rows).splitlines() if "bi-level DARTS" in line][0]
-    assert last.endswith("| – | – | −1.00 [−1.00, −1.00] reproduced |")
+    assert last.endswith(unbroken("| – | – | −1.00 [−1.00, −1.00] reproduced |"))
 
 
 def test_p3_has_one_rule_and_a_setting_is_held_against_its_own_control():
@@ -278,7 +281,7 @@ def test_p3_has_one_rule_and_a_setting_is_held_against_its_own_control():
     assert failure_in(rows, "corrected_universal_bilevel")[0].direction == told.direction == REPRODUCED
     own, its_own = failure_in(rows, varied)
     assert own.direction == REPRODUCED and not its_own, "the control of DARTS as it is stands in"
-    assert "−0.60 [−0.60, −0.60]* reproduced" in evolution_tables.universal(rows)
+    assert unbroken("−0.60 [−0.60, −0.60]* reproduced") in evolution_tables.universal(rows)
     own, its_own = failure_in(rows | {CONTROLS[varied]: group(FULL, (0, 1))}, varied)
     assert own.direction == NOT_REPRODUCED and its_own
     assert failure_in({varied: group(FULL)}, varied) == (None, False)
@@ -473,7 +476,7 @@ def test_every_framework_gets_a_number_and_an_interval_in_every_cell():
         given[f"corrected_{relaxation}_bilevel_held_out"] = group(FULL, (0,))
         given[f"corrected_{relaxation}_single_same"] = group(FULL, FULL if relaxation == "snas" else (0,))
     rows = {
-        row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ")
+        row.split(" | ")[0].strip("| "): row.replace("\xa0", " ").strip("| ").split(" | ")
         for row in evolution_tables.outcomes(given).splitlines()[2:]
     }
     assert rows[SNAS][2:] == [
@@ -487,12 +490,19 @@ def test_every_framework_gets_a_number_and_an_interval_in_every_cell():
     assert "| not recorded |" in evolution_tables.outcomes(given).splitlines()[2]
 
 
+def test_an_interval_stays_within_what_a_share_can_be():
+    """Student's interval of a share knows no bounds; the table does."""
+    assert summary.interval([1, 1, 0.2, 1, 1])[2] > 1
+    assert evolution_tables._within(np.array([1, 1, 0.2, 1, 1]), 1).endswith(", 1.00]")
+    assert evolution_tables._within(np.array([0, 0, 3, 0, 0]), 5).startswith("0.60 [0.00, ")
+
+
 def test_sizes_have_a_row_each_recorded_or_not():
     name = next(iter(SIZES))
     lines = evolution_tables.sizes({name: group(FULL, DEAD, cost=TURNING)}).splitlines()[2:]
     assert len(lines) == len(SIZES) + 2 and sum("not recorded" in line for line in lines) == len(SIZES) + 1
     (own,) = (line for line in lines if "not recorded" not in line)
-    assert own.startswith("| α × 1, θ × 0.03 | 2 | as in the map | 5 | 1.00 [1.00, 1.00] | 6.00")
+    assert own.startswith(unbroken("| α × 1, θ × 0.03 | 2 | as in the map | 5 | 1.00 [1.00, 1.00] | 6.00"))
 
 
 def test_edges_table_says_when():
@@ -505,7 +515,7 @@ def test_edges_table_says_when():
 def test_variants_are_compared_with_their_base_by_seed():
     given = {PUBLISHED: group(FULL, FULL), CORRECTED: group(FULL, DEAD, WIDE)}
     lines = evolution_tables.patterns(given, [PUBLISHED, CORRECTED, RANDOM], CORRECTED).splitlines()
-    assert "| −1.00 [−1.00, −1.00] | not reproduced | not reproduced |" in lines[2]
+    assert unbroken("| −1.00 [−1.00, −1.00] | not reproduced | not reproduced |") in lines[2]
     given[PUBLISHED] = group(FULL, FULL, first=2)  # of these seeds 2 to 4 are the base's as well
     assert "| −1.00 [−1.00, −1.00] |" in evolution_tables.patterns(given, [PUBLISHED], CORRECTED)
     assert "| – | reproduced | reproduced |" in lines[3] and lines[4].count("not recorded") == 5

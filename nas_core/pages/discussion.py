@@ -241,7 +241,7 @@ def table(found: Mapping[str, Sequence[Reading]]) -> str:
                  (judged.interval_words or "–") + basis, OUTCOME_WORDS[reading.outcome])
             )  # fmt: skip
     number_of = "number, 95 % interval" + (f"; {usual} unless said" if usual else "")
-    return unbroken(markdown(("", "what was measured", number_of, "is it so?"), rows))
+    return markdown(("", "what was measured", number_of, "is it so?"), rows)
 
 
 def _basis(own: Verdict) -> str:

@@ -46,7 +46,7 @@ class Correction:
 def table(corrections: Iterable[Correction]) -> str:
     """Markdown, one row a correction."""
     rows = [(own.paper, own.holds, own.measured, own.where) for own in corrections]
-    return unbroken(markdown(("it says", "what holds", "measured", "shown in"), rows))
+    return markdown(("it says", "what holds", "measured", "shown in"), rows)
 
 
 def _power(value: float) -> str:

@@ -139,7 +139,8 @@ def with_interval(values: Values, back: Callable = float) -> str:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    """A share in whole percent; below one percent in two significant digits, so that something small is not nothing."""
+    return f"{100 * share:.2g} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 def fisher_correlation(first: np.ndarray, second: np.ndarray) -> float:

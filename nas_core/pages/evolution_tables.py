@@ -60,7 +60,7 @@ def outcomes(results: Results) -> str:
             [
                 label,
                 str(len(runs)),
-                _told(lowest_of(alive(runs).mean(axis=-1)), first),
+                f"{_within(lowest_of(alive(runs).mean(axis=-1)), 1)} {_word(first)}",
                 _told(p1.values, back),
                 "not claimed" if label == BILEVEL else _word(p1.direction),
                 _told(p2.values, p2.direction),
@@ -75,6 +75,11 @@ def outcomes(results: Results) -> str:
         "P1",
     ]
     return markdown([*header, "P2: share of input − of intermediate edges", "P3: edges, bi-level − single level"], rows)
+
+
+def _within(values: np.ndarray, most: float) -> str:
+    """Mean and interval of what lies between 0 and ``most``, the interval cut to that."""
+    return with_interval(values, lambda value: float(np.clip(value, 0, most)))
 
 
 def _told(values: np.ndarray, outcome: str) -> str:
@@ -102,10 +107,10 @@ def growth_table(results: Results) -> str:
             [
                 f"{label} ({counts_of(runs)} edges)",
                 str(len(runs)),
-                with_interval(counts[:, 0]),
-                with_interval(lowest_of(counts)),
+                _within(counts[:, 0], counts_of(runs)),
+                _within(lowest_of(counts), counts_of(runs)),
                 with_interval(when_lowest(runs)),
-                with_interval(counts[:, -1]),
+                _within(counts[:, -1], counts_of(runs)),
                 _dated(gone),
                 _dated(back),
             ]

@@ -10,18 +10,20 @@ import numpy as np
 from nas_core.lab.recipes import RECIPES
 from nas_core.lab.store import describe
 from nas_core.pages import summary
-from nas_core.pages.claims import number
+from nas_core.pages.claims import number, unbroken
 from nas_core.space import NONE
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]], text: int | None = None) -> str:
     """A Markdown table; the first ``text`` columns (None: all) are words and stand left, the others are numbers and
-    stand right.
+    stand right. An interval stands on one line.
     """
     words = len(header) if text is None else text
     rule = ["---" if column < words else "---:" for column in range(len(header))]
     lines = [header, rule, *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return unbroken(
+        "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    )
 
 
 def code(name: str) -> str:
