@@ -77,7 +77,7 @@ def test_tables_show_what_is_recorded():
     lines = crossed.table(given).splitlines()[2:]
     assert len(lines) == 4 and lines[0].count(unbroken("n = 5")) == 3 and lines[2].count("not recorded") == 2
     effects = crossed.effects(given).splitlines()[2:]
-    assert "−4.00 [−4.00, −4.00]" in effects[0] and effects[1].count("–") == 5
+    assert unbroken("−4.00 [−4.00, −4.00]") in effects[0] and effects[1].count("–") == 5
     assert "None of these" in crossed.table({}) and "None of these" in crossed.effects({})
 
 

@@ -517,7 +517,7 @@ def test_variants_are_compared_with_their_base_by_seed():
     lines = evolution_tables.patterns(given, [PUBLISHED, CORRECTED, RANDOM], CORRECTED).splitlines()
     assert unbroken("| −1.00 [−1.00, −1.00] | not reproduced | not reproduced |") in lines[2]
     given[PUBLISHED] = group(FULL, FULL, first=2)  # of these seeds 2 to 4 are the base's as well
-    assert "| −1.00 [−1.00, −1.00] |" in evolution_tables.patterns(given, [PUBLISHED], CORRECTED)
+    assert unbroken("| −1.00 [−1.00, −1.00] |") in evolution_tables.patterns(given, [PUBLISHED], CORRECTED)
     assert "| – | reproduced | reproduced |" in lines[3] and lines[4].count("not recorded") == 5
 
 
