@@ -205,6 +205,20 @@ def test_processes_share_the_estimated_work(mini):
     assert sweep._wall(jobs, seconds, mini.store, 8) == 60
 
 
+def test_the_longest_run_starts_first(mini):
+    jobs = [mini.job(seed, seconds=seconds) for seed, seconds in enumerate((50.0, 20.0, 60.0))]
+    results = obtain(jobs, store=mini.store, workers=1)
+    assert [line.split()[0] for line in mini.journal() if line.endswith(" 1")] == ["2", "0", "1"]
+    assert [result.meta["seed"] for result in results] == [0, 1, 2]
+
+
+def test_two_processes_gain_from_that(mini):
+    """In the order given two processes would need 80 s: the longest would wait for the shortest."""
+    jobs, lines = [mini.job(seed, seconds=seconds) for seed, seconds in enumerate((50.0, 20.0, 60.0))], []
+    obtain(jobs, store=mini.store, workers=2, progress=lines.append)
+    assert lines[0] == "3 runs, about 70 s on 2 processes."
+
+
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 

@@ -69,6 +69,8 @@ def obtain(
         if engine is not None:  # its workers may have another working directory
             store = dataclasses.replace(store, root=store.root.absolute())
         seconds = _estimates(absent, store, device, engine)
+        # The longest first: a long one that starts last leaves the other processes idle.
+        absent.sort(key=lambda job: seconds[store.key(job)], reverse=True)
         there = None if engine is None else _cluster.workers(engine)
         count = workers if there is None else min(workers or there, there)
         jobs, absent = _plan(jobs, absent, seconds, store, count, minutes, progress)
