@@ -10,8 +10,10 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -26,12 +28,42 @@ class LabError(RuntimeError):
 def fingerprint(module_name: str) -> str:
     """12 hex digits of the sha256 over the statements of `module_name` and all it imports from its own package.
 
-    Raises LabError when a source cannot be found or does not parse.
+    A page asks for it a thousand times, so the sources are read again only when one of them was touched. Raises LabError
+    when a source cannot be found or does not parse.
     """
+    key = (module_name, _locate(module_name.split(".")[0]))  # a package of the same name may come from elsewhere
+    known = _KNOWN.get(key)
+    if known is not None and known[1] is not None and known[1] == stamps(known[0]):
+        return known[2]
+    found = sources(module_name)
+    # Folders as well: a file that is added may be what an import finds from then on.
+    watched = tuple(sorted({*found.values(), *(path.parent for path in found.values())}))
+    before = stamps(watched)
     digest = hashlib.sha256()
-    for name, path in sources(module_name).items():
+    for name, path in found.items():
         digest.update(f"{name}\n{_parsed(name, path)[0]}\n".encode())
-    return digest.hexdigest()[:DIGITS]
+    digits = digest.hexdigest()[:DIGITS]
+    _KNOWN[key] = (watched, before, digits)
+    return digits
+
+
+_KNOWN: dict[tuple[str, Path | None], tuple[tuple[Path, ...], tuple | None, str]] = {}
+"""What was read, its stamps at that time, and the digits."""
+
+SETTLED_NS = 2_000_000_000
+
+
+def stamps(paths: Iterable[Path]) -> tuple | None:
+    """What a change of one of `paths` changes: the time of the last change, the size and the inode of each.
+
+    None where one is gone, or was changed so lately that a second change within the clock's tick could not be told.
+    """
+    try:
+        found = tuple((own.st_ctime_ns, own.st_size, own.st_ino) for own in map(os.stat, paths))
+    except OSError:
+        return None
+    settled = time.time_ns() - SETTLED_NS
+    return found if all(changed < settled for changed, *_ in found) else None
 
 
 def sources(module_name: str) -> dict[str, Path]:

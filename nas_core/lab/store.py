@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import datetime
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -29,7 +30,7 @@ import filelock
 import numpy as np
 
 from nas_core.lab import experiments as _experiments
-from nas_core.lab.code import DIGITS, LabError, fingerprint
+from nas_core.lab.code import DIGITS, LabError, fingerprint, stamps
 
 CONFIG = "config.json"
 META = "meta.json"
@@ -468,6 +469,17 @@ def _check_place(path: Path, meta: dict[str, Any]) -> None:
 
 
 def _is_sound(path: Path) -> bool:
+    stamp = stamps([path])
+    return _loads(path) if stamp is None else _loads_as(path, stamp)
+
+
+@functools.lru_cache(maxsize=4096)
+def _loads_as(path: Path, stamp: tuple) -> bool:
+    """`_loads` of a file that carries `stamp`: it is read once, and again when it was touched."""
+    return _loads(path)
+
+
+def _loads(path: Path) -> bool:
     try:
         load(path)
     except (ResultError, FileNotFoundError):

@@ -20,7 +20,7 @@ from nas_core.data import DataConfig, prepare
 from nas_core.operations import Normalization
 from nas_core.pages import summary
 from nas_core.pages.checks import EPSILON
-from nas_core.pages.claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Verdict, number
+from nas_core.pages.claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Verdict, number, power
 from nas_core.pages.evidence import SOME, TIGHT, grade
 from nas_core.pages.tables import markdown
 from nas_core.relaxation import Darts, Sample, Uniform, masked
@@ -208,7 +208,7 @@ STUDIED = {
 def study_table(states: Mapping[str, Study]) -> str:
     """Means over seeds with 95 % t-intervals, a column a state of θ."""
     rows = [(words, *(_interval(getattr(own, name)) for own in states.values())) for name, words in STUDIED.items()]
-    rows.append(("|Σ share| / Σ |share|", *(f"{own.cancel.max():.0e} at most" for own in states.values())))
+    rows.append(("|Σ share| / Σ |share|", *(f"{power(own.cancel.max())} at most" for own in states.values())))
     return markdown(("relative to an edge's own cost", *states), rows, text=1)
 
 
@@ -255,7 +255,7 @@ def totals_table(stacks: Mapping[int, Sequence[theory.Trace]]) -> str:
             "cell": theory.cell_residual, "inner": theory.inner_cell_residual, "last": theory.last_cell_residual,
         })  # fmt: skip
         held = all(own.held for own in found.values())
-        entries = (f"{own.value:.0e} of {own.bound:.0e}" for own in found.values())
+        entries = (f"{power(own.value)} of {power(own.bound)}" for own in found.values())
         rows.append((cells, len(traces), *entries, "yes" if held else "**no**"))
     header = ("cells", "draws", "Cor 1.1: residual of bound", "Cor 1.2", "Thm 2", "held")
     return markdown(header, rows, text=0)
@@ -280,7 +280,7 @@ def share_table(statistics: Sequence[theory.ShareStatistics]) -> str:
     """Shares over draws, edge by edge: the mean with its standard error, and the mean sizes of share and own cost."""
     rows = [
         (f"{own.through}", f"{own.edge}", own.draws, f"{1e3 * own.mean:+.2f} ± {1e3 * own.standard_error:.2f}".replace(
-            "-", "−"), f"{1e3 * own.mean_absolute:.2f}", f"{1e3 * own.own_absolute:.2f}", f"{own.cancel:.0e}")
+            "-", "−"), f"{1e3 * own.mean_absolute:.2f}", f"{1e3 * own.own_absolute:.2f}", power(own.cancel))
         for own in statistics
     ]  # fmt: skip
     header = ("through", "edge", "draws", "10³ mean share ± s.e.", "10³ mean size", "10³ size of own cost", "|Σ|/Σ|·|")
@@ -292,7 +292,7 @@ def rows_table(rows: Iterable[theory.Row], names: Sequence[str]) -> str:
     ``names``: largest residual, bound and size of the terms over all comparisons."""
     kept = {row.name: row for row in rows}
     lines = [
-        (own.where, own.statement, own.cases, own.checks, f"{own.value:.0e}", f"{own.bound:.0e}", f"{own.scale:.0e}",
+        (own.where, own.statement, own.cases, own.checks, power(own.value), power(own.bound), power(own.scale),
          "yes" if own.held else f"not in {own.failed}")
         for own in (kept[name] for name in names)
     ]  # fmt: skip
@@ -302,7 +302,7 @@ def rows_table(rows: Iterable[theory.Row], names: Sequence[str]) -> str:
 
 def lines_table(values: Sequence[float], words: Sequence[str]) -> str:
     """The lines of a chain of equalities as numbers, with how far each is from the last."""
-    rows = [(text, f"{value:+.15g}".replace("-", "−"), f"{abs(value - values[-1]):.0e}") for text, value in zip(
+    rows = [(text, f"{value:+.15g}".replace("-", "−"), power(abs(value - values[-1]))) for text, value in zip(
         words, values, strict=True)]  # fmt: skip
     return markdown(("line", "value", "distance from the last"), rows, text=1)
 
@@ -318,7 +318,7 @@ def printed_table(traces: Sequence[theory.Trace]) -> str:
             for title, formula in zip(apart, (theory.norm_gradient, theory.printed_gradient), strict=True):
                 found = formula(stage.norm, stage.a, stage.gradient_y)
                 apart[title].append(float((found - right).abs().max() / right.abs().max()))
-    rows = [(title, len(values), f"{min(values):.1e}", f"{max(values):.1e}") for title, values in apart.items()]
+    rows = [(title, len(values), power(min(values)), power(max(values))) for title, values in apart.items()]
     header = ("last term of Eq 17", "operations", "smallest relative deviation", "largest")
     return markdown(header, rows, text=1)
 
@@ -334,7 +334,7 @@ def bias_table(cases: Mapping[str, theory.Trace]) -> str:
         gap = own.total - own.skip - own.loss_minus_entropy
         numbers = (own.total - own.skip, own.loss_minus_entropy, gap, -own.bias)
         entries = (_signed(value) for value in numbers)
-        rows.append((title, *entries, f"{held.value:.0e}", f"{held.bound:.0e}", "yes" if held.held else "**no**"))
+        rows.append((title, *entries, power(held.value), power(held.bound), "yes" if held.held else "**no**"))
     header = ("network", "Σ Z·C", "L − H", "difference", "−⟨∂L/∂b, b⟩", "residual", "bound", "held")
     return markdown(header, rows, text=1)
 
@@ -411,8 +411,8 @@ def _theorem_1(states: Mapping[str, Study], nodes: theory.Residual) -> Verdict:
     skip = summary.interval(own.skip)
     magnitude = grade(direction, skip[2] <= TIGHT, skip[0] <= SOME)
     sentence = (
-        f"Per node the identity {'holds' if nodes.held else 'fails'} in {nodes.cases} comparisons: {nodes.value:.1e} at "
-        f"most, with a bound of {nodes.bound:.1e}. Per edge it does not: the number is the mean size of a single edge's "
+        f"Per node the identity {'holds' if nodes.held else 'fails'} in {nodes.cases} comparisons: {power(nodes.value)} at "
+        f"most, with a bound of {power(nodes.bound)}. Per edge it does not: the number is the mean size of a single edge's "
         f"share ({title}). A skip passes on {number(skip[0])} [{number(skip[1])}, {number(skip[2])}] of what other "
         "operations cost."
     )
@@ -431,7 +431,7 @@ def corollary(claim_id: str, found: Totals, sums: theory.Residual) -> Verdict:
     magnitude = grade(direction, high <= TIGHT, mean <= SOME)
     sentence = (
         f"Up to ε and to what skips on intermediate edges pass on it {'holds' if sums.held else 'fails'} in {sums.cases} "
-        f"comparisons: {sums.value:.1e} at most, with a bound of {sums.bound:.1e}. The number is what those skips leave, "
+        f"comparisons: {power(sums.value)} at most, with a bound of {power(sums.bound)}. The number is what those skips leave, "
         "relative to the sizes of all costs."
     )
     return Verdict(claim_id, direction, magnitude, len(ratio), mean, low, high, "of Σ |Z·C|", sentence, "", DATA)

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from nas_core import theory
 from nas_core.pages import style, summary
 from nas_core.pages.assignment import Course, recorded
+from nas_core.pages.claims import power
 from nas_core.pages.style import Pen
 from nas_core.space import Cell
 
@@ -120,7 +121,7 @@ def shares(traces: Sequence[theory.Trace], through: tuple[int, int]) -> Figure:
     largest = max(abs(own.value) for pair in found for own in pair)
     figure.set_label(
         f"Parts of two edges' costs in {len(found)} draws. Through edge {through} single shares reach {largest:.3f} while "
-        f"their sums stay within {worst:.0e}; through the output edge the sums do not vanish."
+        f"their sums stay within {power(worst)}; through the output edge the sums do not vanish."
     )
     return figure
 
@@ -162,7 +163,9 @@ def stacks(panels: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
             axes.semilogy(np.arange(1, cells + 1), np.abs(sums).mean(0), color=colour, linestyle=line, marker=marker,
                           markersize=5, label=f"{cells} cells")  # fmt: skip
             before, last = np.abs(sums)[:, :-1].max(), np.abs(sums)[:, -1].mean()
-            spoken.append(f"{title}, {cells} cells: at most {before:.0e} before the last, on average {last:.3f} in it")
+            spoken.append(
+                f"{title}, {cells} cells: at most {power(before)} before the last, on average {last:.3f} in it"
+            )
         axes.set_xticks(range(1, max(found) + 1))
         style.tidy(axes, x="cell of the stack", title=title)
     row[0].set_ylabel("mean |Σ Z·C| of a cell")
@@ -191,7 +194,7 @@ def output_course(courses: Sequence[Course], window: int) -> Figure:
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     figure.set_label(
         f"L, H and the cost while weights are trained by uniform sampling. The cost goes from {cost[:, 0].mean():+.3f} to "
-        f"{cost[:, -1].mean():+.3f}; it differs from L − H by at most {np.abs(cost - loss + entropy).max():.0e}."
+        f"{cost[:, -1].mean():+.3f}; it differs from L − H by at most {power(np.abs(cost - loss + entropy).max())}."
     )
     return figure
 

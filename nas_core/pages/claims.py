@@ -434,5 +434,11 @@ def unbroken(text: str) -> str:
 
 def number(value: float) -> str:
     """Two decimals, or two significant digits where these say nothing; with a true minus sign."""
-    text = f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}"
+    text = f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:#.2g}"
     return text.replace("-", "−")
+
+
+def power(value: float) -> str:
+    """Two significant digits of something very small or large, with a true minus sign, at which no line breaks; of what is neither,
+    :func:`number`."""
+    return number(value) if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.1e}".replace("-", "−")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from nas_core.cost import probe
 from nas_core.pages import summary
 from nas_core.pages.checks import example
+from nas_core.pages.claims import power
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas
 
 RECORDED = Path(__file__).parents[2] / "benchmarks" / "README.md"
@@ -37,7 +38,7 @@ def differences() -> list[list[str]]:
             measured.cost - gates.grad,
             torch.stack([(a - b).abs().max() for a, b in pairs]),
         )
-        lines.append([relaxation.name, *(f"{float(part.abs().max()):.0e}" for part in apart)])
+        lines.append([relaxation.name, *(power(float(part.abs().max())) for part in apart)])
     return lines
 
 

@@ -21,7 +21,7 @@ from nas_core.pages import (
     verdicts,
 )
 from nas_core.pages import normalization_figures as norms
-from nas_core.pages.claims import number, unbroken
+from nas_core.pages.claims import number, power, unbroken
 from nas_core.pages.evidence import CannotTell, Results, mean_of, paired, percent, with_interval
 from nas_core.pages.tables import markdown
 from nas_core.space import OPERATIONS, minimal
@@ -47,10 +47,6 @@ def table(corrections: Iterable[Correction]) -> str:
     """Markdown, one row a correction."""
     rows = [(own.paper, own.holds, own.measured, own.where) for own in corrections]
     return markdown(("it says", "what holds", "measured", "shown in"), rows)
-
-
-def _power(value: float) -> str:
-    return f"{value:.0e}".replace("-", "−")
 
 
 # -- mathematics ------------------------------------------------------------------------------------------------------------
@@ -142,14 +138,14 @@ def _lower(text: str) -> str:
 def _refuted(row: theory.Row) -> str:
     return (
         f"It fails in {row.failed} of {row.cases} random networks, by up to {number(row.value)} where rounding and ε explain "
-        f"{_power(row.bound)}."
+        f"{power(row.bound)}."
     )
 
 
 def _held(rows: Iterable[theory.Row]) -> str:
     kept = list(rows)
     return (
-        f"residual at most {_power(max(row.value for row in kept))}, bound {_power(max(row.bound for row in kept))}, "
+        f"residual at most {power(max(row.value for row in kept))}, bound {power(max(row.bound for row in kept))}, "
         f"{sum(row.checks for row in kept)} comparisons{'' if all(row.held for row in kept) else ', **not held**'}"
     )
 
@@ -177,7 +173,7 @@ def _epsilon() -> str:
 def _gamma() -> str:
     worst = {name: max(norms.gamma_outside(kind, seed) for seed in SMALL) for name, kind in norms.KINDS.items()}
     return (
-        f"Relative error of the gradient as printed: {percent(worst['layer'])} in layer norm; {_power(worst['batch'])} in batch norm, "
+        f"Relative error of the gradient as printed: {percent(worst['layer'])} in layer norm; {power(worst['batch'])} in batch norm, "
         "whose γ is the same wherever it takes a mean."
     )
 
@@ -187,8 +183,8 @@ def _bias() -> str:
     layer, batch = (found.median("bias before normalisation", kind) for kind in ("layer", "batch"))
     plain = found.median("normalised", "layer")
     return (
-        f"Of the cost that it carries a path with a bias passes on {percent(layer)} under layer norm ({_power(plain)} without), "
-        f"{_power(batch)} under batch norm."
+        f"Of the cost that it carries a path with a bias passes on {percent(layer)} under layer norm ({power(plain)} without), "
+        f"{power(batch)} under batch norm."
     )
 
 
@@ -198,7 +194,7 @@ def _policy() -> str:
     rest = abs(own.score_of_cost - own.gradient - own.hessian)
     return (
         f"On a trained small cell the right-hand side is {number(own.score_of_cost / own.gradient)} times the gradient; with the "
-        f"missing term {_power(rest)} is left."
+        f"missing term {power(rest)} is left."
     )
 
 
@@ -211,7 +207,7 @@ def _initial() -> str:
 def _nothing() -> str:
     found = [norms.lesson(norms.SETTINGS["instance norm"], seed, 40) for seed in SMALL]
     largest = max(abs(state.cost) for own in found for state in (own.before, own.after))
-    return f"Largest cost of any edge before and after 40 steps in {len(found)} networks: {_power(largest)}."
+    return f"Largest cost of any edge before and after 40 steps in {len(found)} networks: {power(largest)}."
 
 
 def _spread() -> str:
@@ -220,7 +216,7 @@ def _spread() -> str:
         for title in ("instance norm, affine", "batch norm")
     )
     return (
-        f"Standard deviation of a logit over images after 40 steps: {_power(affine)}; under batch norm {number(batch)}."
+        f"Standard deviation of a logit over images after 40 steps: {power(affine)}; under batch norm {number(batch)}."
     )
 
 

@@ -20,7 +20,7 @@ from nas_core.estimation import STATES
 from nas_core.estimators import entries
 from nas_core.operations import Normalization
 from nas_core.pages import style, summary
-from nas_core.pages.claims import Verdict, number, untested
+from nas_core.pages.claims import Verdict, number, power, untested
 from nas_core.pages.evidence import CannotTell, Results, grade, need, percent, sign, verdict, with_interval
 from nas_core.pages.style import Pen
 from nas_core.pages.tables import markdown
@@ -176,8 +176,8 @@ def check_table(drawn: Check, recorded: Sequence) -> str:
             "drawn at random, on this page",
             drawn.architectures,
             drawn.costs,
-            f"{drawn.difference:.1e}",
-            f"{drawn.largest:.1e}",
+            power(drawn.difference),
+            power(drawn.largest),
             "–",
         ]
     ]
@@ -185,7 +185,7 @@ def check_table(drawn: Check, recorded: Sequence) -> str:
         arrays, count = run.arrays, int(run.arrays["architectures"])
         apart = float(np.nanmax(np.abs(arrays["probed"] - arrays["shared"])))
         rows.append(["every one, recorded", count, count * len(arrays["largest"]),
-                     *(f"{arrays[name].max():.1e}" for name in ("difference", "largest")), f"{apart:.1e}"])  # fmt: skip
+                     *(power(arrays[name].max()) for name in ("difference", "largest")), power(apart)])  # fmt: skip
     header = [
         "architectures",
         "how many",

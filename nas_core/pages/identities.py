@@ -15,7 +15,7 @@ import numpy as np
 from nas_core import theory
 from nas_core.cost import exact_cost
 from nas_core.pages import summary
-from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, Verdict, number
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, Verdict, number, power
 from nas_core.pages.enumeration import Landscape, Prices, ScoreCheck, Small, asymmetry
 from nas_core.pages.evidence import FEWEST_SEEDS, SOME, TIGHT, grade
 from nas_core.pages.tables import markdown
@@ -105,11 +105,6 @@ def geometric(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, low, high
 
 
-def _power(value: float) -> str:
-    """Two digits and a power of ten, with a true minus sign, at which a narrow column does not break."""
-    return "0" if value == 0 else f"{value:.1e}".replace("-", "−")
-
-
 def _interval(bounds: tuple[float, float, float]) -> str:
     mean, low, high = bounds
     return number(mean) if math.isnan(low) else f"{number(mean)} [{number(low)}, {number(high)}]"
@@ -175,7 +170,7 @@ def score_table(checks: Mapping[str, ScoreCheck]) -> str:
     for title, own in checks.items():
         left = own.score_of_cost - own.gradient - own.hessian
         values = (own.gradient, own.score_of_loss, own.score_of_cost, own.hessian)
-        rows.append((title, *(f"{1e3 * value:+.4f}".replace("-", "−") for value in values), _power(abs(left))))
+        rows.append((title, *(f"{1e3 * value:+.4f}".replace("-", "−") for value in values), power(abs(left))))
     header = ("in thousandths", "gradient of SNAS", "E[∇log p · L]", "E[∇log p · C·Z̃], as printed", "Hessian term",
               "rest (not in thousandths)")  # fmt: skip
     return markdown(header, rows, text=1)
@@ -228,7 +223,7 @@ def cost_residuals(seeds: Sequence[int]) -> dict[str, theory.Residual]:
 def residual_table(residuals: Mapping[str, theory.Residual]) -> str:
     """Statement, residual, bound, size of what has to agree, number of cases, and whether it held."""
     rows = [
-        (title, *map(_power, (own.value, own.bound, own.scale)), own.cases, "yes" if own.held else "**no**")
+        (title, *map(power, (own.value, own.bound, own.scale)), own.cases, "yes" if own.held else "**no**")
         for title, own in residuals.items()
     ]
     header = ("statement", "largest residual", "bound", "size of the terms", "cases", "held")
@@ -255,13 +250,13 @@ def verdicts(
 
 def _verdict(claim_id: str, own: theory.Residual, expectation: theory.Residual, found) -> Verdict:
     direction = magnitude = REPRODUCED if own.held else NOT_REPRODUCED
-    sentence = f"The largest residual in {own.cases} random networks is {_power(own.value)}, with a bound of {_power(own.bound)}."
+    sentence = f"The largest residual in {own.cases} random networks is {power(own.value)}, with a bound of {power(own.bound)}."
     n, numbers, unit, data = own.cases, (math.nan,) * 3, "", ""
     if claim_id == "U-DSNAS":
         magnitude = grade(direction, expectation.held, False)
         sentence += (
             f" Its mean over all architectures of {expectation.cases} small cells is that of Eq 4 up to "
-            f"{_power(expectation.value)}, with a bound of {_power(expectation.bound)}."
+            f"{power(expectation.value)}, with a bound of {power(expectation.bound)}."
         )
     if claim_id == "U-Proxyless":
         numbers = geometric([error["ProxylessNAS against Eq 4"].relative for error in found])

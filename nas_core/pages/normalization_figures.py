@@ -23,7 +23,7 @@ from nas_core.cost import probe
 from nas_core.data import DataConfig, prepare
 from nas_core.operations import ORDERS, Norm, Normalization
 from nas_core.pages import style, summary
-from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, Verdict, number
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, Verdict, number, power
 from nas_core.pages.evidence import combine
 from nas_core.pages.style import Pen
 from nas_core.pages.tables import markdown
@@ -105,10 +105,6 @@ def network_residuals(seeds: Sequence[int], **choices) -> dict[str, theory.Resid
     return {words: theory.worst(check(own) for own in seen) for words, check in STATEMENTS.items()}
 
 
-def _scientific(value: float) -> str:
-    return f"{value:.1e}".replace("-", "−")
-
-
 def titled(groups: Mapping[str, Mapping[str, theory.Residual]]) -> dict[str, theory.Residual]:
     """Residuals by two words as residuals by one: the rows of a table."""
     return {f"{title}: {words}": own for title, many in groups.items() for words, own in many.items()}
@@ -128,9 +124,7 @@ def gamma_outside(normalization: Normalization, seed: int) -> float:
 
 def gamma_table(seeds: Sequence[int]) -> str:
     """:func:`gamma_outside` of every kind, the largest over seeds."""
-    rows = [
-        (f"{name} norm", _scientific(max(gamma_outside(kind, seed) for seed in seeds))) for name, kind in KINDS.items()
-    ]
+    rows = [(f"{name} norm", power(max(gamma_outside(kind, seed) for seed in seeds))) for name, kind in KINDS.items()]
     return markdown(("normalisation", "error of the gradient with γ in front, relative"), rows, text=1)
 
 
@@ -214,7 +208,7 @@ def nothing_table(found: Mapping[str, Sequence[Lesson]]) -> str:
                 max(abs(getattr(s, name)) for s in states) for name in ("cost", "logits", "gradient", "loss_gap")
             ]
             zero = "yes" if all(s.held for s in states) else "no"
-            rows.append((f"{title}, {when} training", *map(_scientific, largest), len(states), zero))
+            rows.append((f"{title}, {when} training", *map(power, largest), len(states), zero))
     header = ("network", "largest cost", "largest logit", "largest weight gradient", "L − ln 10", "cases", "all zero")
     return markdown(header, rows, text=1)
 
@@ -227,7 +221,7 @@ def learning_table(found: Mapping[str, Sequence[Lesson]]) -> str:
             number(float(np.mean([each.loss[0] for each in own]))),
             number(float(np.mean([each.loss[-1] for each in own]))),
             number(float(np.mean([each.floor for each in own]))),
-            _scientific(max(each.spread for each in own)),
+            power(max(each.spread for each in own)),
         )
         for title, own in found.items()
     ]
@@ -332,7 +326,7 @@ def breaks_table(found: Breaks) -> str:
     rows = []
     for variant in found.ratios:
         medians = [found.median(variant, kind) for kind in kinds]
-        rows.append((variant, *(f"**{own:.2g}**" if own > SMALL else _scientific(own) for own in medians)))
+        rows.append((variant, *(f"**{own:.2g}**" if own > SMALL else power(own) for own in medians)))
     return markdown(("operation", *(f"{kind} norm" for kind in kinds)), rows, text=1)
 
 

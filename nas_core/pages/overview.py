@@ -9,7 +9,7 @@ from nas_core.lab.variations import CONTROLS, PHASE, UNIVERSAL
 from nas_core.pages import assignment, crossed, enumeration, gap, runs, verdicts
 from nas_core.pages import findings as five
 from nas_core.pages import identities as gradients
-from nas_core.pages.claims import BEYOND, OUTCOMES, Verdict, claim, unbroken
+from nas_core.pages.claims import BEYOND, OUTCOMES, Verdict, claim, power, unbroken
 from nas_core.pages.evidence import FEWEST_SEEDS
 from nas_core.pages.parameters import Parameters
 
@@ -95,8 +95,7 @@ def cost_identities() -> tuple[list[Verdict], dict[str, theory.Residual]]:
 
 def residual_words(own: theory.Residual) -> str:
     """Largest residual, its bound and the number of cases."""
-    value, bound = (f"{number:.1e}".replace("-", "−") for number in (own.value, own.bound))
-    return f"residual {value} (bound {bound}, {own.cases} cases)"
+    return f"residual {power(own.value)} (bound {power(own.bound)}, {own.cases} cases)"
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from nas_core.config import SearchConfig
 from nas_core.lab.variations import CONTROLS, PHASE, SIZES, UNIVERSAL
 from nas_core.pages import style
+from nas_core.pages.claims import power
 from nas_core.pages.tables import markdown
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Relaxation, Snas, Uniform
 from nas_core.space import NONE, OPERATIONS, Cell
@@ -190,7 +191,7 @@ def limit_table(log_alpha: Sequence[float], seed: int, number: int, temperatures
         soft = draw(Snas(temperature), log_alpha, nothing, seed, number).z
         apart = np.abs(soft - hard).max(axis=1)
         other = int((soft.argmax(axis=1) != hard.argmax(axis=1)).sum())
-        rows.append((f"{temperature:g}", _power(apart.mean()), _power(np.median(apart)), f"{other} of {number}"))
+        rows.append((f"{temperature:g}", power(apart.mean()), power(np.median(apart)), f"{other} of {number}"))
     return markdown(("λ", "max_k \\|Z̃ᵏ − Zᵏ\\|, mean", "median", "another likeliest operation"), rows)
 
 
@@ -226,10 +227,6 @@ def switches(recipes: Mapping[str, Callable[[str], SearchConfig]], scale: str) -
 
 def _number(value: float, form: str) -> str:
     return f"{value:{form}}".replace("-", "−")
-
-
-def _power(value: float) -> str:
-    return "0" if value == 0 else f"{value:.1e}"
 
 
 def _with_error(value: float, error: float, form: str) -> str:
