@@ -441,4 +441,8 @@ def number(value: float) -> str:
 def power(value: float) -> str:
     """Two significant digits of something very small or large, with a true minus sign, at which no line breaks; of what is neither,
     :func:`number`."""
-    return number(value) if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.1e}".replace("-", "−")
+    if value == 0:
+        return "0"
+    if 0.01 <= abs(value) < 1000:
+        return number(value) if abs(value) < 100 else f"{value:.0f}"
+    return f"{value:.1e}".replace("-", "−")
