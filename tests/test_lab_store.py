@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas_core.lab import code as lab_code
 from nas_core.lab import store as lab_store
 from nas_core.lab.code import LabError, fingerprint, load, sources
 from nas_core.lab.store import DiskFull, Job, MissingResult, ResultError, StaleResult, State, Store, describe, ident
@@ -94,6 +96,33 @@ def test_fingerprint_is_the_same_in_every_place_and_version(tmp_path, monkeypatc
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert fingerprint("golden.code") == "45ae23f0e0ff"
+
+
+def test_sources_are_read_again_only_when_one_was_touched(mini, monkeypatch):
+    """With the rule for files that were just written switched off, for the fixture writes its package at once."""
+    reads = []
+    parsed = lab_code._parsed
+    monkeypatch.setattr(lab_code, "_parsed", lambda *given: reads.append(given) or parsed(*given))
+    fingerprint("mini.run"), reads.clear()
+    fingerprint("mini.run")
+    assert reads, "what was written within the clock's tick is not trusted"
+    monkeypatch.setattr(lab_code, "SETTLED_NS", 0)
+    first = fingerprint("mini.run")
+    reads.clear()
+    assert fingerprint("mini.run") == first and not reads
+    time.sleep(0.05)
+    mini.edit()  # to a text of the same size
+    assert fingerprint("mini.run") != first and reads
+
+
+def test_a_file_that_is_added_counts(mini, monkeypatch):
+    monkeypatch.setattr(lab_code, "SETTLED_NS", 0)
+    mini.edit("from mini.constants import STEP", "from mini.constants import STEP\nfrom mini import extra", "run.py")
+    mini.edit("", "extra = None", "__init__.py")
+    first = fingerprint("mini.run")
+    time.sleep(0.05)
+    (mini.source / "mini/extra.py").write_text("OTHER = 3\n")
+    assert fingerprint("mini.run") != first
 
 
 def test_code_loaded_before_an_edit_is_not_run_as_new_code(mini):
@@ -286,6 +315,17 @@ def test_a_damaged_file_is_named_and_hides_no_other(mini, damage):
     assert states["s0"] is State.BROKEN and states["s1"] is State.FRESH
     assert next(record.reason for record in store.records() if record.state is State.BROKEN)
     assert path.read_bytes() == content
+
+
+def test_a_result_is_checked_again_when_it_was_touched(mini, monkeypatch):
+    monkeypatch.setattr(lab_code, "SETTLED_NS", 0)
+    path = mini.store.write(mini.job(), ARRAYS)
+    time.sleep(0.05)
+    loads, load_result = [], lab_store.load
+    monkeypatch.setattr(lab_store, "load", lambda own: loads.append(own) or load_result(own))
+    assert [mini.store.state(mini.job()) for _ in range(3)] == [State.FRESH] * 3 and len(loads) == 1
+    path.write_bytes(b"x" * path.stat().st_size)  # in place: the same file, the same size
+    assert mini.store.state(mini.job()) is State.BROKEN
 
 
 def test_a_damaged_file_of_other_code_is_kept_and_is_no_result(mini):

@@ -16,15 +16,16 @@ from sphinx.util import logging as sphinx_logging
 
 
 def notebooks(app, env):
-    """(path, how jupyter-cache reads it) of every page with code, the largest first: it takes longest."""
+    """(path, how jupyter-cache reads it) of every page with code, what takes longest first: the pages in Markdown, which sum up
+    what all chapters found, then the largest notebook."""
     found = []
     for name in env.found_docs:
         path = Path(env.doc2path(name))
         text = path.read_text(encoding="utf-8")
         reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
         if reader is not None:
-            found.append((len(text), path, reader.read_fmt))
-    return [(path, read_fmt) for _, path, read_fmt in sorted(found, key=lambda own: (-own[0], own[1]))]
+            found.append((path.suffix != ".md", -len(text), path, reader.read_fmt))
+    return [(path, read_fmt) for *_, path, read_fmt in sorted(found)]
 
 
 def run_notebooks(app, env, added, changed, removed):
