@@ -295,7 +295,7 @@ def test_box_has_its_class_and_escapes_its_text(direction, magnitude, kind):
     verdict = claims.Verdict("H1", direction, magnitude, 5, 0.05, 0.01, 0.09, "", "a < b & *none*", "tiny", "digits")
     markup = claims.box(verdict)
     assert markup.startswith(f'<div class="verdict {kind}"') and "a &lt; b &amp; <em>none</em>" in markup
-    words = f"before training: {claims.unbroken('0.05 [0.01, 0.09], n = 5')}. Scale tiny, digits.</small>"
+    words = f"before training: {claims.unbroken('0.050 [0.010, 0.090], n = 5')}. Scale tiny, digits.</small>"
     assert words in markup and "(Section 5.1)" in markup
     assert f"Direction: <strong>{direction}</strong>. Magnitude: <strong>{magnitude}</strong>." in markup
     assert "(beyond the paper)" in claims.box(claims.untested("B1", ""))

@@ -239,7 +239,7 @@ def test_augmentation_is_said_to_matter_where_the_signs_differ():
     apart = augmented(-0.04, 0.08)
     (row,) = cells(cost_figures.images_table({measures.TRAINED: apart}))
     assert row[2] == "crop-flip"
-    assert [cell.split(" ")[0] for cell in row[3:]] == ["−0.04", "0.082", "0.12"]
+    assert [cell.split(" ")[0] for cell in row[3:]] == ["−0.040", "0.082", "0.12"]
     assert "depends on whether the images are augmented" in cost_figures.images_words(apart)
     assert "both readings agree" in cost_figures.images_words(augmented(-0.04, -0.08))
     assert "not tested" in cost_figures.images_words(apart[:3])
@@ -396,7 +396,7 @@ def test_an_entry_that_stays_positive_is_followed_to_the_papers_scale():
     table = cost_reasons.odd_table(
         {measures.TRAINED: results[measures.TRAINED], "long": group(entry(0.02, -0.05), count=1)}
     )
-    assert table.count("\n") == 2 and "on e2" in table and "0.02 ± 0.001" in table
+    assert table.count("\n") == 2 and "on e2" in table and "0.020 ± 0.0010" in table
     also = {measures.TRAINED: group(entry(0.02, -0.05), count=1)}
     assert "neither width nor length nor data" in cost_reasons.odd_words(results, also)
     turned = {measures.TRAINED: group(-0.05, count=1)}
@@ -438,8 +438,8 @@ def test_what_augmentation_explains_is_the_paired_change(with_, without, words_)
 def test_the_control_of_the_images_stands_beside_the_trained_runs():
     table = cells(cost_reasons.plain_table({"a": ending(0.08, "crop-flip"), "b": ending(-0.05, "none")}))
     assert [row[2] for row in table] == ["crop-flip", "none"] and [row[4].split(" ")[0] for row in table] == [
-        "0.08",
-        "−0.05",
+        "0.080",
+        "−0.050",
     ]
 
 

@@ -490,6 +490,16 @@ def test_every_framework_gets_a_number_and_an_interval_in_every_cell():
     assert "| not recorded |" in evolution_tables.outcomes(given).splitlines()[2]
 
 
+def test_the_random_start_is_no_minimum():
+    """At epoch 0 *none* is the likeliest of some edges by chance: P1 reads the minimum from epoch 1 on."""
+    runs = group(FULL, FULL)
+    for run in runs:
+        run.arrays["probability"][0, 0, :2, NONE] = 0.9
+    assert evolution_patterns.alive(runs)[:, 0].mean() < 1
+    assert (evolution_patterns.at_the_minimum(runs) == 1).all()
+    assert evolution_patterns.growth_of(runs).direction == NOT_REPRODUCED and not evolution_patterns.growth_of(runs).values.any()
+
+
 def test_an_interval_stays_within_what_a_share_can_be():
     """Student's interval of a share knows no bounds; the table does."""
     assert summary.interval([1, 1, 0.2, 1, 1])[2] > 1
@@ -507,8 +517,8 @@ def test_sizes_have_a_row_each_recorded_or_not():
 
 def test_edges_table_says_when():
     table = evolution_tables.edges({SNAS: group(FULL, DEAD, WIDE)})
-    assert "| e0 (0→2), input | dropped in 5 of 5 at 7, back in 5 of 5 at 14 |" in table
-    assert "| e4 (2→3), intermediate | dropped in 5 of 5 at 7, never back |" in table
+    assert "| e0 (0→2), input | dropped in 5 of 5 at epoch 7, back in 5 of 5 at epoch 14 |" in table
+    assert "| e4 (2→3), intermediate | dropped in 5 of 5 at epoch 7, never back |" in table
     assert evolution_tables.edges({}) == "*Not recorded: these runs.*"
 
 

@@ -54,7 +54,7 @@ class Claim:
 @dataclass(frozen=True)
 class Verdict:
     """What runs say about a claim. ``estimate`` with its 95 % interval [``low``, ``high``] in ``unit`` rests on ``n``
-    seeds (or runs).
+    seeds (or runs). Where it speaks of one ``part`` of the claim only, ``measured`` names the number instead of the claim.
 
     The numbers are NaN where nothing was measured; the bounds alone are NaN for a single seed.
     """
@@ -70,6 +70,8 @@ class Verdict:
     sentence: str
     scale: str
     dataset: str
+    part: str = ""
+    measured: str = ""
 
     def __post_init__(self) -> None:
         for name in ("direction", "magnitude"):
@@ -391,11 +393,12 @@ def box(verdict: Verdict) -> str:
     or *partly* where the direction holds and the magnitude does not."""
     own = claim(verdict.claim_id)
     source = ", ".join(filter(None, [f"Scale {verdict.scale}" if verdict.scale else "", verdict.dataset]))
-    measured = ": ".join(filter(None, [f"Measured: {own.measured_as}", verdict.estimate_words]))
+    measured = ": ".join(filter(None, [f"Measured: {verdict.measured or own.measured_as}", verdict.estimate_words]))
+    named = ", ".join(filter(None, [own.id, verdict.part]))
     small = ". ".join(filter(None, [measured, source[:1].upper() + source[1:]]))
     words = [own.word(outcome) for outcome in (verdict.direction, verdict.magnitude)]
     lines = [
-        f"<p><strong>{own.id}</strong> ({own.place}): {_inline(own.statement)}</p>",
+        f"<p><strong>{named}</strong> ({own.place}): {_inline(own.statement)}</p>",
         f"<p>Direction: <strong>{words[0]}</strong>. Magnitude: <strong>{words[1]}</strong>.</p>",
         f"<p>{_inline(verdict.sentence)}</p>" if verdict.sentence else "",
         f"<p><small>{_inline(small)}.</small></p>",

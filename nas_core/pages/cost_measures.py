@@ -348,9 +348,9 @@ def shuffled_labels(results: Results) -> Verdict:
         f"Shuffled labels: the mean over entries after training is {with_interval(with_labels)} with the labels as they "
         f"are and {with_interval(without)} with shuffled ones; the number is the paired difference."
     )
-    return verdict(
-        "B7", [*true, *wrong], without - with_labels, "", direction, grade(direction, gone, left < GONE), sentence
-    )
+    magnitude = grade(direction, gone, left < GONE)
+    found = verdict("B7", [*true, *wrong], without - with_labels, "", direction, magnitude, sentence)
+    return replace(found, part="shuffled labels", measured="mean cost after training, shuffled labels minus true ones")
 
 
 MEASURES: dict[str, Callable[[Results], Verdict]] = {"H1": positive_at_first, "H2": negative_in_the_end}

@@ -8,7 +8,7 @@ A claim about several frameworks gets one verdict here, over those that are ther
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -29,7 +29,6 @@ from nas_core.pages.evidence import (
     combine,
     fisher_correlation,
     grade,
-    lowest_of,
     mean_of,
     paired,
     percent,
@@ -48,6 +47,7 @@ from nas_core.pages.evolution_patterns import (
     RECIPES,
     Pattern,
     alive,
+    at_the_minimum,
     by_class,
     charged,
     crossing,
@@ -94,9 +94,7 @@ def growing(results: Results) -> Verdict:
     """P1 over all single-level frameworks."""
 
     def sentence(groups: dict, found: dict[str, Pattern]) -> str:
-        lowest = ", ".join(
-            f"{label} {percent(lowest_of(alive(runs).mean(-1)).mean())}" for label, runs in groups.items()
-        )
+        lowest = "; ".join(f"{label} {percent(at_the_minimum(runs).mean())}" for label, runs in groups.items())
         return (
             f"*All edges are dropped first* holds in {_tally(own.parts[0] for own in found.values())} frameworks, "
             f"*then some recover* in {_tally(own.parts[1] for own in found.values())}. Edges alive at the minimum: "
@@ -116,7 +114,7 @@ def wide(results: Results) -> Verdict:
             kept.append(f"{label} {percent(outer.mean())} and {percent(inner.mean())}")
         return (
             f"It holds in {_tally(own.direction for own in found.values())} frameworks. Input and intermediate edges "
-            f"alive at the end: {', '.join(kept)}. The number is the difference, over all frameworks."
+            f"alive at the end: {'; '.join(kept)}. The number is the difference, over all frameworks."
         )
 
     return _over_frameworks("P2", results, width_of, "share of edges", sentence)
@@ -197,11 +195,12 @@ def crossing_first(results: Results) -> Verdict:
     direction, close = sign(lead, +1), np.tanh(summary.interval(together)[0])
     magnitude = grade(direction, close >= STRONG, close >= MODERATE)
     crossed, never = ([own for own in dropped if np.isfinite(own.crossed) == is_so] for is_so in (True, False))
+    held = f"; the epochs correlate with {with_interval(together, np.tanh)}" if np.isfinite(close) else ""
+    without = f", {_returned(never)} where it never did" if never else ""
     sentence = (
-        f"In {', '.join(groups)}: of {len(back)} edges that were dropped and came back, {percent(float((came > turned).mean()))} did so after "
-        f"their cost had turned negative; the epochs correlate with {with_interval(together, np.tanh)}. Of dropped "
-        f"edges {_returned(crossed)} came back where the cost turned, {_returned(never)} where it never did. The number "
-        "is the mean delay."
+        f"In {'; '.join(groups)}: of {len(back)} edges that were dropped and came back, {percent(float((came > turned).mean()))} did so after "
+        f"their cost had turned negative{held}. Of dropped edges {_returned(crossed)} came back where the cost turned{without}. "
+        "The number is the mean delay."
     )
     every = [run for own in groups.values() for runs in own for run in runs]
     return verdict("R1", every, lead, "epochs", direction, magnitude, sentence)
@@ -280,7 +279,7 @@ def rarely_chosen(results: Results) -> Verdict:
     direction = sign(difference, -1)
     magnitude = grade(direction, np.mean(ratios) <= FEW, np.mean(ratios) <= SOME)
     sentence = (
-        f"Intermediate edges chosen, against what blind choice gives: {', '.join(words)}. It is shown to be rarer in "
+        f"Intermediate edges chosen, against what blind choice gives: {'; '.join(words)}. It is shown to be rarer in "
         f"{_tally(sign(own, -1) for own in values.values())} frameworks. The number is the difference."
     )
     every = [run for runs in groups.values() for run in runs]
@@ -344,9 +343,12 @@ def random_reward(results: Results) -> Verdict:
     """B7, its part on random reward: without information in the cost P1 and P2 weaken, paired by seed. Magnitude:
     neither is left."""
     told, blind = paired(results, CORRECTED, RANDOM)
-    drop = [1 - lowest_of(alive(runs).mean(axis=-1)) for runs in (told, blind)]
+    drop = [1 - at_the_minimum(runs) for runs in (told, blind)]
     width = [width_of(runs).values for runs in (told, blind)]
-    parts = {"edges dropped at the minimum": drop[0] - drop[1], "the difference of P2": width[0] - width[1]}
+    parts = {
+        "the share of edges dropped at the minimum": drop[0] - drop[1],
+        "the difference of P2": width[0] - width[1],
+    }
     outcomes = {words: sign(values, +1) for words, values in parts.items()}
     direction = combine(list(outcomes.values()))
     left = [growth_of(blind).direction, width_of(blind).direction]
@@ -354,9 +356,10 @@ def random_reward(results: Results) -> Verdict:
     words = "; ".join(f"{text} falls by {with_interval(values)}, {outcomes[text]}" for text, values in parts.items())
     sentence = (
         f"With signs of the cost drawn at random, {words}. Under random reward P1 is {left[0]} and P2 {left[1]}. The "
-        "number is the fall of the difference of P2."
+        "number is the second fall."
     )
-    return verdict("B7", [*told, *blind], width[0] - width[1], "share of edges", direction, magnitude, sentence)
+    found = verdict("B7", [*told, *blind], width[0] - width[1], "of the edges", direction, magnitude, sentence)
+    return replace(found, part="random reward", measured="fall of P2's difference under random reward")
 
 
 def failure_in(results: Results, name: str) -> tuple[Pattern | None, bool]:

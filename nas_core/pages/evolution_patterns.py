@@ -103,6 +103,12 @@ def when_lowest(runs: Sequence) -> np.ndarray:
     return alive(runs)[:, 1:].sum(axis=-1).argmin(axis=1) + 1.0
 
 
+def at_the_minimum(runs: Sequence) -> np.ndarray:
+    """``[s]``: the share of edges alive where the other runs' mean is lowest, from epoch 1 on: at epoch 0 the random start decides
+    which operation is likeliest."""
+    return lowest_of(alive(runs)[:, 1:].mean(axis=-1))
+
+
 def by_class(cell: Cell, values_sE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``[s, E] -> [s]`` twice: the means over intermediate and over input edges, without NaN."""
     middle = intermediate(cell)
@@ -158,7 +164,7 @@ def growth_of(runs: Sequence) -> Pattern:
     """P1 in two parts, each judged alone: edges are dropped first; then some recover. The values are the rise from the
     minimum as a share of all edges, the magnitude says whether (nearly) all were dropped."""
     share = alive(runs).mean(axis=-1)
-    lowest = lowest_of(share)
+    lowest = at_the_minimum(runs)
     rise = share[:, -1] - lowest
     dropped = sign(share[:, 0] - lowest, +1)
     # What was never dropped cannot recover.

@@ -9,16 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from nas_core.derive import RULES, likeliest, shape
+from nas_core.derive import RULES, Shape, likeliest, shape
 from nas_core.lab.variations import PHASE, SIZES, UNIVERSAL
 from nas_core.pages import crossed, summary
 from nas_core.pages.claims import NOT_TESTED
-from nas_core.pages.evidence import BILEVEL, CannotTell, Results, lowest_of, sign, with_interval
+from nas_core.pages.evidence import BILEVEL, CannotTell, Results, sign, with_interval
 from nas_core.pages.evolution_measures import chosen_and_chance, failure_in
 from nas_core.pages.evolution_patterns import (
     FRAMEWORKS,
     P3_OF,
     alive,
+    at_the_minimum,
     by_class,
     charged,
     crossing,
@@ -31,7 +32,7 @@ from nas_core.pages.evolution_patterns import (
 )
 from nas_core.pages.tables import markdown
 from nas_core.patterns import expected_shape, fates
-from nas_core.space import NONE
+from nas_core.space import NONE, Cell
 
 MISSING = "not recorded"
 TOO_FEW = "too few seeds"
@@ -60,7 +61,7 @@ def outcomes(results: Results) -> str:
             [
                 label,
                 str(len(runs)),
-                f"{_within(lowest_of(alive(runs).mean(axis=-1)), 1)} {_word(first)}",
+                f"{_within(at_the_minimum(runs), 1)} {_word(first)}",
                 _told(p1.values, back),
                 "not claimed" if label == BILEVEL else _word(p1.direction),
                 _told(p2.values, p2.direction),
@@ -80,6 +81,16 @@ def outcomes(results: Results) -> str:
 def _within(values: np.ndarray, most: float) -> str:
     """Mean and interval of what lies between 0 and ``most``, the interval cut to that."""
     return with_interval(values, lambda value: float(np.clip(value, 0, most)))
+
+
+def _width(shapes: Sequence[Shape], cell: Cell) -> str:
+    """The mean width; at most the number of output nodes."""
+    return _within(np.array([own.width for own in shapes]), len(cell.outputs))
+
+
+def _depth(shapes: Sequence[Shape], cell: Cell) -> str:
+    """The mean depth; at most the number of intermediate nodes."""
+    return _within(np.array([own.depth for own in shapes], dtype=float), cell.nodes)
 
 
 def _told(values: np.ndarray, outcome: str) -> str:
@@ -108,7 +119,7 @@ def growth_table(results: Results) -> str:
                 f"{label} ({counts_of(runs)} edges)",
                 str(len(runs)),
                 _within(counts[:, 0], counts_of(runs)),
-                _within(lowest_of(counts), counts_of(runs)),
+                _within(at_the_minimum(runs) * counts_of(runs), counts_of(runs)),
                 with_interval(when_lowest(runs)),
                 _within(counts[:, -1], counts_of(runs)),
                 _dated(gone),
@@ -127,7 +138,7 @@ def counts_of(runs: Sequence) -> int:
 def _dated(rows: Sequence[Sequence[float]] | np.ndarray) -> str:
     """The mean over runs of each run's mean epoch; a dash where nothing happened in any."""
     means = _means(rows)
-    return with_interval(means) if np.isfinite(means).any() else "–"
+    return with_interval(means, lambda epoch: max(epoch, 0.0)) if np.isfinite(means).any() else "–"
 
 
 def _means(rows: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
@@ -147,10 +158,10 @@ def width_table(results: Results) -> str:
         rows.append(
             [
                 label,
-                *(with_interval(values) for values in (outer, inner)),
-                *(_dated(values[:, None]) for values in (back_outer, back_inner)),
-                f"{with_interval(np.array([own.width for own in last]))} ({chance[:, 0].mean():.2f})",
-                f"{with_interval(np.array([own.depth for own in last], dtype=float))} ({chance[:, 1].mean():.2f})",
+                *(_within(values, 1) for values in (outer, inner)),
+                *(_within(values, 1) if np.isfinite(values).any() else "–" for values in (back_outer, back_inner)),
+                f"{_width(last, cell)} ({chance[:, 0].mean():.2f})",
+                f"{_depth(last, cell)} ({chance[:, 1].mean():.2f})",
             ]
         )
     header = ["framework", "input alive", "intermediate alive", "input recovered", "intermediate recovered"]
@@ -179,7 +190,7 @@ def edges(results: Results) -> str:
 
 
 def _when(epochs: Sequence[int], of: int) -> str:
-    return f"in {len(epochs)} of {of} at {np.median(epochs):g}"
+    return f"in {len(epochs)} of {of} at epoch {np.median(epochs):g}"
 
 
 def universal(results: Results) -> str:
@@ -200,10 +211,10 @@ def universal(results: Results) -> str:
             [
                 variation.words,
                 str(len(runs)),
-                f"{with_interval(lowest_of(alive(runs).mean(axis=-1)))}",
+                _within(at_the_minimum(runs), 1),
                 with_interval(p2.values),
-                with_interval(np.array([own.width for own in last])),
-                with_interval(np.array([own.depth for own in last], dtype=float)),
+                _width(last, summary.cell_of(runs[0])),
+                _depth(last, summary.cell_of(runs[0])),
                 *words,
             ]
         )
@@ -235,7 +246,7 @@ def sizes(results: Results) -> str:
 def _dropped_and_turned(runs: Sequence) -> tuple[str, str]:
     turned = np.array([crossing(cost.sum(axis=-1)) for cost in charged(runs)])
     never = f" (never in {np.isnan(turned).sum()} of {len(turned)})" if np.isnan(turned).any() else ""
-    return with_interval(1 - lowest_of(alive(runs)[:, 1:].mean(axis=-1))), f"{with_interval(turned)}{never}"
+    return _within(1 - at_the_minimum(runs), 1), f"{with_interval(turned)}{never}"
 
 
 def patterns(results: Results, labels: Sequence[str], against: str) -> str:
@@ -254,7 +265,7 @@ def patterns(results: Results, labels: Sequence[str], against: str) -> str:
             [
                 label,
                 str(len(runs)),
-                with_interval(lowest_of(alive(runs).mean(axis=-1))),
+                _within(at_the_minimum(runs), 1),
                 with_interval(p2.values),
                 "–" if label == against or not change else with_interval(np.array(change)),
                 _word(p1.direction),
@@ -283,12 +294,12 @@ def rules(runs: Sequence) -> str:
         rows.append(
             [
                 name,
-                with_interval(kept.sum(axis=1)),
-                with_interval(outer),
-                with_interval(inner),
-                with_interval(np.array([form.width for form in own])),
-                with_interval(np.array([form.depth for form in own], dtype=float)),
-                with_interval((kept == first).mean(axis=1)),
+                _within(kept.sum(axis=1), len(cell.edges)),
+                _within(outer, 1),
+                _within(inner, 1),
+                _width(own, cell),
+                _depth(own, cell),
+                _within((kept == first).mean(axis=1), 1),
             ]
         )
     header = ["rule", f"edges kept of {len(cell.edges)}", "input", "intermediate", "width", "depth", "as the likeliest"]
@@ -305,7 +316,7 @@ def top_two(results: Results) -> str:
             continue
         difference = chosen - chance
         rows.append(
-            [label, str(len(runs)), with_interval(chosen), f"{chance:.2f}", with_interval(difference),
+            [label, str(len(runs)), _within(chosen, 1), f"{chance:.2f}", with_interval(difference),
              _word(sign(difference, -1))]
         )  # fmt: skip
     header = ["search", "n", "share of intermediate edges chosen", "by chance", "difference", "rarer than by chance"]

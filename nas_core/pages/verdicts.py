@@ -87,7 +87,10 @@ def controls(results: Results) -> Verdict:
     direction, magnitude = (
         combine([getattr(own, part) for own in tested]) if tested else NOT_TESTED for part in ("direction", "magnitude")
     )
-    return replace(first, direction=direction, magnitude=magnitude, sentence=" ".join(words))
+    # Only where one control is judged is the verdict that control's.
+    part, measured = (first.part, first.measured) if len(found) == 1 else ("", "")
+    sentence = " ".join(words)
+    return replace(first, direction=direction, magnitude=magnitude, sentence=sentence, part=part, measured=measured)
 
 
 MEASURES: dict[str, Callable[[Results], Verdict]] = {
