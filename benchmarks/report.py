@@ -19,14 +19,14 @@ HEADINGS = {PLAIN: "plain", SAMPLED: "plain, sampled only", PUBLISHED: "as publi
 
 
 def ratios(comparison: dict) -> tuple[float, float, float, int] | None:
-    """How many times the engine's seconds the other side takes: the ratio of medians, the quartiles of the paired
-    ratios, and the number of pairs; None where one of the two was not measured."""
+    """How many times the engine's seconds the other side takes: median and quartiles of the ratios of single pairs, and
+    the number of pairs; None where one of the two was not measured."""
     engine, other = (comparison[side].get("seconds") for side in ("engine", "other"))
     if not engine or not other:
         return None
     paired = [slow / fast for fast, slow in zip(engine, other)]
-    low, _, high = quantiles(paired, n=4, method="inclusive") if len(paired) > 1 else paired * 3
-    return median(other) / median(engine), low, high, len(paired)
+    low, middle, high = quantiles(paired, n=4, method="inclusive") if len(paired) > 1 else paired * 3
+    return middle, low, high, len(paired)
 
 
 def engine_seconds(comparisons: dict) -> list[float]:
@@ -42,18 +42,26 @@ def engine_peak(comparisons: dict) -> int | None:
 # -- cells of tables -------------------------------------------------------------------------------------------------------
 
 
+SPACE = "\N{NO-BREAK SPACE}"
+"""Between a number and its unit: no line breaks there."""
+
+
 def seconds(value: float) -> str:
     """A time, in ms below a second."""
-    return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
+    return f"{value:.3g}{SPACE}s" if value >= 1 else f"{1000 * value:.3g}{SPACE}ms"
 
 
 def size(value: float) -> str:
     """Bytes in MB or GB, powers of ten."""
-    return f"{value / 1e9:.3g} GB" if value >= 1e9 else f"{value / 1e6:.3g} MB"
+    return f"{value / 1e9:.3g}{SPACE}GB" if value >= 1e9 else f"{value / 1e6:.3g}{SPACE}MB"
 
 
 def _times(value: float) -> str:
     return f"{value:.3g}×"
+
+
+def _bracket(low: float, high: float) -> str:
+    return f"[{low:.3g},{SPACE}{high:.3g}]"
 
 
 def _table(heading: list[str], body: list[list[str]]) -> str:
@@ -87,7 +95,7 @@ def _time_cell(comparison: dict) -> str:
         return own
     ratio, low, high, pairs = found
     mark = "" if comparison["alternating"] else ", one after the other"
-    return f"{own}: **{_times(ratio)}** [{low:.3g}, {high:.3g}], n = {pairs}{mark}"
+    return f"{own}: **{_times(ratio)}** {_bracket(low, high)}, n{SPACE}={SPACE}{pairs}{mark}"
 
 
 def _memory_cell(comparison: dict) -> str:
@@ -126,22 +134,40 @@ def _engine_failure(comparisons: dict) -> str:
     return "failed: " + next(own["engine"]["failed"] for own in comparisons.values() if "failed" in own["engine"])
 
 
+_TIME_WORDS = (
+    "`1 × 2` is one cell of two nodes. A cell of the table holds the other side's median time; in bold how many times the engine's "
+    "that is, as the median over pairs of steps; in brackets the quartiles over these pairs; and n, the number of pairs."
+)
+
+
 def _roofline(workloads: dict, machine: Machine) -> str:
+    """What the machine could do. A copy within the cache that was slower than one in memory was disturbed: it is no bound."""
     body = []
+    cache_known = machine.cache >= machine.memory
     for name, entry in workloads.items():
         work = Work(**entry["least"])
         least, cached = machine.least_seconds(work), machine.least_seconds_cached(work)
         bound = "memory" if work.bytes / machine.memory > work.operations / machine.matrix else "arithmetic"
         own = engine_seconds(entry["sides"])
-        share = f"{100 * least / median(own):.2g} %" if own else "–"
+        share = f"{100 * least / median(own):.2g}{SPACE}%" if own else "–"
         work_cells = [f"{work.operations / 1e9:.3g}", f"{work.bytes / 1e9:.3g}"]
-        body.append([f"`{name}`", *work_cells, seconds(least), bound, share, seconds(cached)])
-    heading = ["step", "10⁹ operations", "GB", "least time", "bound by", "share reached", "least time from cache"]
+        body.append(
+            [f"`{name}`", *work_cells, seconds(least), bound, share, *([seconds(cached)] if cache_known else [])]
+        )
+    heading = ["step", "10⁹ operations", "GB", "least time", "bound by", "share reached"]
+    within = ""
+    if cache_known:
+        heading.append("least time from cache")
+        within = f" and {machine.cache / 1e9:.3g}{SPACE}GB/s within its last-level cache of {machine.cache_size >> 20}{SPACE}MiB"
     words = (
-        f"This machine copies {machine.memory / 1e9:.3g} GB/s in memory and {machine.cache / 1e9:.3g} GB/s within its "
-        f"last-level cache of {machine.cache_size >> 20} MiB (read and written), and multiplies float32 matrices at "
-        f"{machine.matrix / 1e9:.3g} · 10⁹ operations/s."
+        f"This machine copies {machine.memory / 1e9:.3g}{SPACE}GB/s in memory{within} (read and written), and multiplies float32 "
+        f"matrices at {machine.matrix / 1e9:.3g} · 10⁹ operations/s."
     )
+    if not cache_known:
+        words += (
+            " The copy within the last-level cache came out slower than that in memory, so it was disturbed; it is left out, and with "
+            "it the least time from the cache."
+        )
     return f"{words}\n\n{_table(heading, body)}"
 
 
@@ -167,7 +193,7 @@ def _interval(values: list[float]) -> str:
     logs = np.log(values)
     spread = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
     middle, low, high = (float(np.exp(logs.mean() + shift)) for shift in (0, -spread, spread))
-    return f"**{_times(middle)}** [{low:.3g}, {high:.3g}]"
+    return f"**{_times(middle)}** {_bracket(low, high)}"
 
 
 def _seeds(found: dict) -> str:
@@ -212,7 +238,7 @@ def _scaling(found: dict) -> str:
         f"{_sentence(KINDS[base.kind].words)}, with everything but one size as in the first point of its kind: "
         f"{base.cells} × {base.nodes}, {base.channels} channels, {base.size} × {base.size} pixels, batch {base.batch}."
     )
-    return f"{words}\n\n{_table(['size', 'seconds a step', 'peak memory'], body)}\n\n{_deep(found)}"
+    return f"{words}\n\n{_table(['size', 'time a step', 'peak memory'], body)}\n\n{_deep(found)}"
 
 
 def _deep(found: dict) -> str:
@@ -238,7 +264,7 @@ def _soak(found: dict) -> str:
         return f"The soak failed: {found['failed']}."
     return (
         f"Over {found['steps']} tiny steps in one process, memory went from {size(found['resident'][0])} after step "
-        f"{found['chunk']} to {size(found['resident'][-1])} at the end: {found['growth'] / 1e6:+.3g} MB."
+        f"{found['chunk']} to {size(found['resident'][-1])} at the end: {found['growth'] / 1e6:+.3g}{SPACE}MB."
     )
 
 
@@ -275,7 +301,7 @@ def render(results: dict) -> str:
     """The Markdown of everything in ``results``, section by section; those that were not measured are left out."""
     parts = [_provenance(results["provenance"])]
     if workloads := results.get("workloads"):
-        parts += ["### Time a step", _side_table(workloads, _engine_time, _time_cell)]
+        parts += ["### Time a step", _TIME_WORDS, _side_table(workloads, _engine_time, _time_cell)]
         parts += ["### Peak memory", _side_table(workloads, _engine_memory, _memory_cell)]
         parts += ["### Roofline", _roofline(workloads, Machine(**results["machine"]))]
     for name, heading, section in (

@@ -82,9 +82,9 @@ def test_tables_show_what_is_recorded():
 
 
 def test_the_experiment_that_could_have_refuted_it_says_how_it_came_out():
-    assert "1.00 [1.00, 1.00] edges survive, against 5.00" in crossed.refutation(six("darts", IMAGES))
+    assert unbroken("1.00 [1.00, 1.00] edges survive, against 5.00") in crossed.refutation(six("darts", IMAGES))
     assert "the order of steps is not needed for P3" in crossed.refutation(six("darts", IMAGES))
-    assert "did not show that held-out images alone suffice" in crossed.refutation(six("darts", ORDER))
+    assert "does not show that held-out images alone suffice" in crossed.refutation(six("darts", ORDER))
     assert "too few seeds" in crossed.refutation(six("darts", IMAGES, 3))
     assert "is not recorded" in crossed.refutation({SINGLE_HELD_OUT: runs(1)})
 

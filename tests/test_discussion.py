@@ -202,7 +202,11 @@ def test_sentences_differ_by_direction_and_group_mixed_outcomes():
     last = findings.sentences(mixed)[-1]
     places = [
         last.index(words)
-        for words in ("Borne out is that inter", "; not borne out is that edges", "; not tested is whether fewer edges")
+        for words in (
+            "It is borne out that inter",
+            "; it is not borne out that edges",
+            "; it is not tested whether fewer edges",
+        )
     ]
     assert places == sorted(places)
     assert last.count("(small, digits)") == 3 and last.count("(tiny, digits)") == 1, (
@@ -270,3 +274,14 @@ def test_the_source_line_counts_runs_and_recipes():
         == "Data: 8 recorded runs of 2 recipes; scale small, tiny; cifar10-jpeg, digits. {doc}`results` lists them."
     )
     assert discussion.source({}) == "No run behind these rows is recorded."
+
+
+def test_a_number_on_the_right_side_does_not_hide_that_parts_of_its_claim_fail():
+    answer = next(own for point in POINTS for own in point.answers if own.measure == "B1")
+    for direction, words in (("partly", "B1 with all its parts is shown in part."), ("reproduced", "")):
+        own = Verdict("B1", direction, direction, 5, -2.0, -3.0, -1.0, "edges", "", "small", "digits")
+        reading = discussion.Reading(answer, own)
+        assert reading.outcome == "shown" and reading.reservation == words
+        assert reading.sentence.startswith("On average over the recorded relaxations") and reading.sentence.endswith(
+            words
+        )

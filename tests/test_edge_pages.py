@@ -18,6 +18,7 @@ from tests import synthetic
 
 CONVOLUTION, POOL = OPERATIONS.index("sep_conv_5x5"), OPERATIONS.index("max_pool_3x3")
 AS_THE_PAPER = dict.fromkeys(measures.SETTINGS, 0.1) | {"28c": -0.1, "28d": -0.1, measures.EQUAL: 0.0}
+FIRST_FIXED = measures.FIRST_FIXED
 
 
 def setting(label, apart, count=5, noise=0.01, first=0):
@@ -195,6 +196,21 @@ def test_the_reversal_needs_both_cells_and_grades_whether_both_factors_are_neede
     assert outcome("R2-ctrl", every(**{"28c": 0.1, "28d": 0.1})) == (NOT_REPRODUCED, NOT_REPRODUCED)
     assert outcome("R2-ctrl", every(**{"28a": -0.1})) == (REPRODUCED, PARTLY)
     assert outcome("R2-ctrl", every(**{"28a": -0.1, "28b": -0.1})) == (REPRODUCED, NOT_REPRODUCED)
+    assert outcome("R2-ctrl", every(**{FIRST_FIXED: -0.02})) == (REPRODUCED, PARTLY), "one factor is enough"
+    without = every()
+    del without[FIRST_FIXED]
+    assert outcome("R2-ctrl", without) == (REPRODUCED, PARTLY), "what was not tested is not shown"
+
+
+def test_a_sentence_says_what_fixing_does_alone_and_what_removing_adds(paper):
+    assert "fixing alone is not shown to reverse the order." in measures.alone_words(paper)
+    found = measures.alone_words(every(**{FIRST_FIXED: -0.05}))
+    assert "fixing (0,1) alone reverses the order, and removing the edge as well enlarges the reversal (28c" in found
+    assert found in measures.judge("R2-ctrl", every(**{FIRST_FIXED: -0.05})).sentence
+    assert "as well enlarges the reversal is not shown (" in measures.alone_words(every(**{FIRST_FIXED: -0.3}))
+    assert measures.alone_words({FIRST_FIXED: setting(FIRST_FIXED, -0.1)}).endswith("alone reverses the order.")
+    assert "too few seeds" in measures.alone_words({FIRST_FIXED: setting(FIRST_FIXED, -0.1, count=4)})
+    assert measures.alone_words({}).endswith("is not recorded.")
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,10 @@ def test_table_has_a_row_a_correction_and_keeps_intervals_together(corrections):
 
 def test_a_row_of_checks_in_words():
     assert errata._refuted(ROW) == (
-        "It fails in 3 of 4 random networks, by up to 0.50 where rounding and ε explain 1e−09."
+        "It fails in 3 of 4 random networks, by up to 0.50 where rounding and ε explain 1.0e−09."
     )
     good = dataclasses.replace(ROW, value=1e-12, used=0.1, failed=0)
-    assert errata._held([good, good]) == "residual at most 1e−12, bound 1e−09, 18 comparisons"
+    assert errata._held([good, good]) == "residual at most 1.0e−12, bound 1.0e−09, 18 comparisons"
     assert errata._held([good, ROW]).endswith("**not held**")
 
 

@@ -258,6 +258,20 @@ def test_the_recorded_check_stands_under_the_one_of_the_page():
         "probed": np.array([[np.nan, 0.5]]), "shared": np.array([[np.nan, 0.5 + 4e-16]]),
     }  # fmt: skip
     lines = page.check_table(drawn, [FakeResult(arrays, {})]).splitlines()
-    assert lines[-1] == "| every one, recorded | 32768 | 163840 | 2.0e-16 | 2.0e-01 | 4.4e-16 |"
+    assert lines[-1] == "| every one, recorded | 32768 | 163840 | 2.0e−16 | 0.20 | 4.4e−16 |"
     assert len(page.check_table(drawn, []).splitlines()) == 3
     assert experiments.experiment_of(page.EVERY["every architecture"]) == "enumeration" in experiments.EXPERIMENTS
+
+
+def test_the_falsifier_of_stopping_early_is_named_when_it_comes_true():
+    assert "Before training no run reached its cap of 60 batches with signs open" in designs.adaptive_words(many())
+    stuck = many()
+    for own in stuck:
+        own.arrays["adaptive_steps"] = np.full(2, 60)
+    words = designs.adaptive_words(stuck)
+    assert (
+        "After training the falsifier has come true: every run reached its cap of 60 batches with signs open, 1.00"
+        in words
+    )
+    stuck[0].arrays["adaptive_steps"] = np.full(2, 24)
+    assert f"has come true in {len(stuck) - 1} of {len(stuck)} runs" in designs.adaptive_words(stuck)

@@ -206,7 +206,7 @@ def test_the_line_below_a_figure_says_what_is_drawn_and_n(drawn):
         ("Line:" in words[4]) == (drawn in ("lines", "geometric")) and words[1].endswith(".") and ".." not in words[1]
     )
     mixed = summary.drawn_words({"a": runs, "b": runs[:1]}, drawn)
-    assert "a: n = 4, b: n = 1" in mixed
+    assert "a: n = 4; b: n = 1" in mixed
     with pytest.raises(summary.ReadingError, match="drawn is 'cloud'"):
         summary.drawn_words(runs, "cloud")
 
@@ -237,7 +237,7 @@ def test_runs_without_statistics_say_what_to_ask_for():
         lambda runs: figures.heat_map(runs, "test"),
         lambda runs: figures.loss_entropy_cost(runs, "test"),
         lambda runs: figures.loss_entropy_cost(runs, "train", "right"),
-        lambda runs: figures.survivors({str(index): runs for index in range(6)}),
+        lambda runs: figures.survivors({str(index): runs for index in range(len(style.SERIES) + 1)}),
         lambda runs: drawing.wiring_over_time(runs, epochs=[99]),
         lambda runs: drawing.wiring_over_time(runs, seed=99),
         lambda runs: figures.cost_per_edge([*runs, synthetic.result(cell=space.darts(4))]),
@@ -332,7 +332,7 @@ def test_provenance_names_everything_once():
     )
     both = summary.provenance({"a": runs, "b": synthetic.runs(1, recipe="other", dataset="digits")})
     assert "recipe reference_darts_bilevel, other" in both and "scikit-learn's digits" in both
-    assert summary.drawn_words({"a": runs, "b": runs[:2]}).startswith("Line: mean of seeds (a: n = 4, b: n = 2).")
+    assert summary.drawn_words({"a": runs, "b": runs[:2]}).startswith("Line: mean of seeds (a: n = 4; b: n = 2).")
 
 
 def test_attested_code_is_said():

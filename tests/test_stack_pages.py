@@ -1,6 +1,7 @@
 """Appendices C, E and H as recorded: how stacks and variants are measured, judged and drawn."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -237,7 +238,8 @@ def test_maps_of_affine_norms_are_compared_with_batch_norm(layer, outcome):
     given = all_variants(**{LAYER_AFTER: noisy(layer, 0.3 if layer.any() else 1e-9, seed=99)})
     verdict = variants.affine_maps(given)
     assert (verdict.direction, verdict.magnitude) == outcome
-    assert ("no cost at all" in verdict.sentence) == (not layer.any())
+    assert ("affine layer norm after training (no cost at all)" in verdict.sentence) == (not layer.any())
+    assert "batch norm in the order ReLU-Conv-BN" in verdict.sentence
     assert variants.order_maps(given).direction == REPRODUCED
 
 
@@ -277,7 +279,7 @@ def test_both_parts_of_a_claim_make_one_verdict():
     assert variants.joined(theory(REPRODUCED), few).direction == NOT_TESTED
     own = variants.joined(theory(PARTLY), recorded)
     assert own.direction == PARTLY and own.magnitude == recorded.magnitude and own.n == 5
-    assert own.sentence.startswith("Theory. Recorded maps, mean entry under batch norm")
+    assert own.sentence.startswith("Theory. Recorded maps, before and after training")
 
 
 def test_measures_use_the_theory_of_the_page(monkeypatch):
@@ -295,7 +297,11 @@ def test_measures_use_the_theory_of_the_page(monkeypatch):
 def test_tables_and_figures_of_variants():
     given = all_variants()
     table = variants.comparison_table(given, (variants.LAYER, variants.INSTANCE)).splitlines()
-    assert len(table) == 2 + 4 and [line.split("|")[6].strip() for line in table[4:]] == ["all zero"] * 2
+    assert len(table) == 2 + 4 + 2 and [line.split("|")[5].strip() for line in table[4:6]] == ["all zero"] * 2
+    assert table[0].count("|") == 7, "six columns fit the page"
+    assert re.match(r"Paired by seed, n.=.5\. Between seeds .* by 0\.\S+ \[.*\] before .* and 0.* after ", table[-1])
+    one = variants.comparison_table({name: runs[:1] for name, runs in given.items()}, (variants.LAYER,))
+    assert one.splitlines()[-1] == "Paired by seed, n = 1." and "unknown" not in one
     assert len(variants.learning_table(given).splitlines()) == 2 + 6
     assert list(variants.times(given, variants.BASE)) == [variants.BEFORE, variants.AFTER]
     assert list(variants.panels(given, (variants.BASE,), variants.AFTER)) == [variants.BASE]

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from nas_core.lab.store import Record, State
+from nas_core.lab.recipes import RECIPES
+from nas_core.lab.store import Record, State, describe
 from nas_core.pages import status
 
 
@@ -23,8 +24,8 @@ def test_rows_hold_one_configuration_in_one_state():
     ]
     lines = status.table(records).splitlines()[2:]
     name = '<code class="docutils literal notranslate">reference_<wbr>%s</code>'
-    assert lines[0] == f"| {name % 'a'} | tiny | digits | 0-2 | FRESH | 2.00 | 2026-01-02 | `aaa` |"
-    assert lines[1] == f"| {name % 'a'} | tiny | digits | 3 | STALE | 4.00 | 2026-01-02 | `aaa` |"
+    assert lines[0] == f"| {name % 'a'} | tiny | digits | 0-2 | FRESH | 2.00 | 2026‑01‑02 | `aaa` |"
+    assert lines[1] == f"| {name % 'a'} | tiny | digits | 3 | STALE | 4.00 | 2026‑01‑02 | `aaa` |"
     assert lines[2].startswith(f"| {name % 'b'} |") and "FRESH (attested)" in lines[2] and len(lines) == 3
     assert status.summary(records).startswith(
         "6 recorded results: 4 FRESH, 1 STALE, 1 BROKEN. Together they took 0.20 hours"
@@ -37,3 +38,11 @@ def test_settings_of_ones_own_are_words_and_no_code():
 
 def test_an_empty_store_is_said():
     assert status.summary([]).startswith("0 recorded results: none.")
+
+
+def test_a_configuration_of_its_own_says_what_it_sets_apart_from_the_recipe():
+    config = describe(RECIPES["reference_darts_bilevel"]("tiny"))["config"]
+    own = config | {"data": config["data"] | {"images": 200, "sha256": "0" * 64}, "epochs": 52}
+    records = [record(0, recipe="reference_darts_bilevel", config=given) for given in (config, own)]
+    assert status.apart(records[0].meta) == "" and status.apart(records[1].meta) == "images 200, epochs 52"
+    assert status.table(records[1:]).splitlines()[2].endswith("| `aaa`: images 200, epochs 52 |")

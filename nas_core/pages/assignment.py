@@ -267,7 +267,7 @@ def balance_table(seen: theory.Trace) -> str:
     for position, own in enumerate(theory.balance(seen)):
         names = ("total", "output", "skip", "epsilon", "loss_minus_entropy")
         rows.append((position + 1, *(_signed(getattr(own, name)) for name in names), f"{own.scale:.1f}"))
-    header = ("cell", "Σ Z·C", "cost at the output node", "passed on by skips", "by ε", "L − H", "size of the terms")
+    header = ("cell", "Σ Z·C", "cost at the output node", "passed on by skips", "by ε", "L − H", "scale of rounding")
     return markdown(header, rows, text=0)
 
 
@@ -289,15 +289,23 @@ def share_table(statistics: Sequence[theory.ShareStatistics]) -> str:
 
 def rows_table(rows: Iterable[theory.Row], names: Sequence[str]) -> str:
     """Some rows of :func:`nas_core.theory.check_all` or :func:`~nas_core.theory.check_wrong`, in the order of
-    ``names``: largest residual, bound and size of the terms over all comparisons."""
+    ``names``: largest residual, bound and scale of rounding over all comparisons."""
     kept = {row.name: row for row in rows}
     lines = [
         (own.where, own.statement, own.cases, own.checks, power(own.value), power(own.bound), power(own.scale),
          "yes" if own.held else f"not in {own.failed}")
         for own in (kept[name] for name in names)
     ]  # fmt: skip
-    header = ("where", "statement", "networks", "compared", "residual", "bound", "terms", "held")
+    header = ("where", "statement", "networks", "compared", "residual", "bound", "scale", "held")
     return markdown(header, lines, text=2)
+
+
+def scaling_words(scalings: Sequence[theory.EpsilonScaling], epsilons: Sequence[float]) -> str:
+    """What a figure of :func:`nas_core.theory.epsilon_scaling` is drawn from, with n."""
+    return (
+        f"{len(scalings)} networks, one seed and one architecture each, at {len(epsilons)} values of ε. {IMAGES} images of "
+        "scikit-learn's digits, in float64, computed while this page is built."
+    )
 
 
 def lines_table(values: Sequence[float], words: Sequence[str]) -> str:
@@ -419,7 +427,7 @@ def _theorem_1(states: Mapping[str, Study], nodes: theory.Residual) -> Verdict:
     if direction == REPRODUCED:
         sentence = sentence.replace("Per edge it does not:", "Per edge,")
     return Verdict("T1", direction, magnitude, len(own.size), mean, low, high, "of an edge's own cost", sentence, "",
-                   DATA)  # fmt: skip
+                   DATA, measured="mean size of the share that a single edge gets through it")  # fmt: skip
 
 
 def corollary(claim_id: str, found: Totals, sums: theory.Residual) -> Verdict:
@@ -432,6 +440,7 @@ def corollary(claim_id: str, found: Totals, sums: theory.Residual) -> Verdict:
     sentence = (
         f"Up to ε and to what skips on intermediate edges pass on it {'holds' if sums.held else 'fails'} in {sums.cases} "
         f"comparisons: {power(sums.value)} at most, with a bound of {power(sums.bound)}. The number is what those skips leave, "
-        "relative to the sizes of all costs."
+        "as a share of the sizes of all costs."
     )
-    return Verdict(claim_id, direction, magnitude, len(ratio), mean, low, high, "of Σ |Z·C|", sentence, "", DATA)
+    return Verdict(claim_id, direction, magnitude, len(ratio), mean, low, high, "of Σ |Z·C|", sentence, "", DATA,
+                   measured="what skips leave over, as a share of the sizes of all costs")  # fmt: skip

@@ -127,9 +127,11 @@ def width_table(audits: Sequence[Audit]) -> Table:
     rows = []
     for name, own in _with(audits, SINGLE):
         width, depth, wide_by_chance, deep_by_chance = own.shapes.mean(axis=0)
+        untested = bool(_untested(own))
+        judged = "not tested" if untested else "wide" if own.wide else "not shown"
         rows.append(
-            (name, str(len(own.runs)), *(_share(own.alive_share(kind)) for kind in KINDS), _share(own.p_width),
-             "wide" if own.wide else "not shown", *(_share(own.recovered_share(kind)) for kind in KINDS),
+            (name, str(len(own.runs)), *(_share(own.alive_share(kind)) for kind in KINDS),
+             UNKNOWN if untested else _share(own.p_width), judged, *(_share(own.recovered_share(kind)) for kind in KINDS),
              f"{number(width)} ({number(wide_by_chance)})", f"{number(depth)} ({number(deep_by_chance)})")
         )  # fmt: skip
     header = ("single-level", "n", "input alive", "intermediate alive", "p", "P2", "input back", "intermediate back")
@@ -174,12 +176,17 @@ def findings(own: Audit) -> list[str]:
     return said
 
 
-def _width_words(own: Measures) -> str:
+def _untested(own: Measures) -> str:
+    """Why P2 cannot be tested in these runs; empty where it can."""
     if not np.isfinite(own.p_width):
-        return f"P2, width: not tested, as the {own.cell.name} cell has edges of one class only."
+        return f"the {own.cell.name} cell has edges of one class only"
     kept = own.alive[:, -1].sum(axis=1)
-    if np.isin(kept, (0, own.alive.shape[-1])).all():
-        return "P2, width: not tested, as every run kept all of its edges or none."
+    return "every run kept all of its edges or none" if np.isin(kept, (0, own.alive.shape[-1])).all() else ""
+
+
+def _width_words(own: Measures) -> str:
+    if reason := _untested(own):
+        return f"P2, width: not tested, as {reason}."
     verb = "is" if own.wide else "is not shown to be"
     return (
         f"P2, width: the method {verb} biased towards width; {number(own.alive_share('intermediate'))} of the intermediate and "

@@ -155,18 +155,17 @@ def false_confidence(results: Results) -> Verdict:
         raise CannotTell("These runs have no held-out images.")
     train = np.subtract(*summary.loss_and_entropy(runs, "train"))
     more_loss, less_entropy = _wrong_images(runs)
-    parts = {
-        "the held-out cost rises from its minimum": (held[:, -1] - lowest_of(held), +1),
-        "it ends positive": (held[:, -1], +1),
-        "L on wrong images is larger held out": (more_loss, +1),
-        "H on wrong images is smaller held out": (less_entropy, -1),
-    }
-    outcomes = {words: sign(values, expected) for words, (values, expected) in parts.items()}
-    direction = combine(list(outcomes.values()))
-    magnitude = grade(direction, outcomes["it ends positive"] == REPRODUCED, mean_of(held[:, -1]) > 0)
-    words = "; ".join(f"{text} {with_interval(values)}, {outcomes[text]}" for text, (values, _) in parts.items())
+    rise = held[:, -1] - lowest_of(held)
+    tests = ((rise, +1), (held[:, -1], +1), (more_loss, +1), (less_entropy, -1))
+    outcomes = [sign(values, expected) for values, expected in tests]
+    direction = combine(outcomes)
+    magnitude = grade(direction, outcomes[1] == REPRODUCED, mean_of(held[:, -1]) > 0)
+    rises, ends, loses, doubts = (
+        f"{with_interval(values)} ({outcome})" for (values, _), outcome in zip(tests, outcomes, strict=True)
+    )
     sentence = (
-        f"In {label} runs: {words}. For comparison, the training cost ends at {with_interval(train[:, -1])}. "
+        f"In {label} runs the held-out cost rises from its minimum by {rises}; claimed to end positive, it ends at {ends}. On wrong "
+        f"images, held out minus training, L, claimed to be larger held out, is {loses}; H, claimed to be smaller, {doubts}. For comparison, the training cost ends at {with_interval(train[:, -1])}. "
         "The number is the held-out cost at the end."
     )
     return verdict("R4", runs, held[:, -1], "nats", direction, magnitude, sentence)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from nas_core.lab.recipes import CROSSED, CROSSED_DATA, crossed_name
 from nas_core.pages import style, summary
-from nas_core.pages.claims import NOT_REPRODUCED, REPRODUCED
+from nas_core.pages.claims import NOT_REPRODUCED, REPRODUCED, unbroken
 from nas_core.pages.evidence import (
     BILEVEL,
     BILEVEL_SAME,
@@ -125,9 +125,10 @@ EFFECTS: dict[str, Callable[[Results, str], BySeed]] = {
 """The main effects, by what they change."""
 
 
-def said(values: BySeed) -> str:
-    """Mean and interval over seeds, in words."""
-    return with_interval(list(values.values()))
+def said(values: BySeed, most: float | None = None) -> str:
+    """Mean and interval over seeds, in words; with ``most``, a count, cut to what that can be."""
+    back = float if most is None else lambda value: float(np.clip(value, 0, most))
+    return with_interval(list(values.values()), back)
 
 
 def _present(results: Results) -> list[str]:
@@ -141,7 +142,9 @@ def table(results: Results) -> str:
         own = combinations(results, name)
         edges = len(summary.cell_of(next(iter(own.values()))[0]).edges)
         cells = [
-            f"{said(kept(own[level, data]))}, n = {len(own[level, data])}" if (level, data) in own else "not recorded"
+            f"{said(kept(own[level, data]), edges)}, n = {len(own[level, data])}"
+            if (level, data) in own
+            else "not recorded"
             for data in CROSSED_DATA
         ]
         rows.append([f"{NAMES[name]} ({edges} edges)", _LEVEL_WORDS[level], *cells])
@@ -170,10 +173,11 @@ def refutation(results: Results) -> str:
         change = contrast(results, name, {("single", "held_out"): 1, ("single", "same"): -1})
         if not change:
             continue
-        left, control = (said(kept(own["single", data])) for data in ("held_out", "same"))
+        edges = summary.survivors(own["single", "same"]).shape[-1]
+        left, control = (said(kept(own["single", data]), edges) for data in ("held_out", "same"))
         outcome = {
             REPRODUCED: "so the order of steps is not needed for P3",
-            NOT_REPRODUCED: "so this did not show that held-out images alone suffice",
+            NOT_REPRODUCED: "so this does not show that held-out images alone suffice",
         }.get(sign(list(change.values()), -1), "too few seeds to tell")
         sentences.append(
             f"**{NAMES[name]}**: {left} edges survive, against {control} where α is judged on θ's own batch "
@@ -181,7 +185,7 @@ def refutation(results: Results) -> str:
         )
     if not sentences:
         return "The experiment that could have refuted this, single level on held-out images, is not recorded."
-    return (
+    return unbroken(
         "*The experiment that could have refuted it*: the single-level order of steps, with α judged on held-out images. Were "
         "the order the cause, this search would keep its edges. " + " ".join(sentences)
     )

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from nas_core.lab.variations import PHASE
+from nas_core.lab.variations import PHASE, UNIVERSAL
 from nas_core.pages import (
     alone_measures,
     cost_measures,
@@ -33,7 +33,7 @@ from nas_core.pages import (
     variant_measures,
     verdicts,
 )
-from nas_core.pages.claims import NOT_TESTED, Verdict, number, unbroken, untested
+from nas_core.pages.claims import NOT_TESTED, PARTLY, REPRODUCED, Verdict, claim, number, unbroken, untested
 from nas_core.pages.discussion_points import OPPOSITE, POINTS, SHOWN, UNCLEAR, UNTESTED, Answer
 from nas_core.pages.evidence import (
     BILEVEL,
@@ -61,7 +61,8 @@ def collect(scale: str) -> dict[str, Sequence]:
     found: dict[str, Sequence] = {}
     for part in PARTS:
         found |= overview.group(part.RECIPES, scales)
-    found |= overview.group({name: name for name in PHASE}, scales, fewest=1)
+    for sweep in (UNIVERSAL, PHASE):
+        found |= overview.group({name: name for name in sweep}, scales, fewest=1)
     return found | overview.taken_apart(scales)
 
 
@@ -188,7 +189,17 @@ class Reading:
         """What follows from the outcome, in one sentence."""
         if self.outcome == UNTESTED:
             return f"Too few runs are recorded to say anything of this: {self.answer.measured}."
-        return {SHOWN: self.answer.shown, OPPOSITE: self.answer.opposite, UNCLEAR: self.answer.unclear}[self.outcome]
+        said = {SHOWN: self.answer.shown, OPPOSITE: self.answer.opposite, UNCLEAR: self.answer.unclear}[self.outcome]
+        return f"{said} {self.reservation}".strip()
+
+    @property
+    def reservation(self) -> str:
+        """What a number alone would hide: that the claim which it belongs to is judged in parts, and not all of them hold."""
+        own, answer = self.verdict, self.answer
+        if self.outcome != SHOWN or answer.measure != answer.claim or own.direction == REPRODUCED:
+            return ""
+        outcome = claim(own.claim_id).word(own.direction)
+        return f"{answer.claim} with all its parts is {'partly reproduced' if outcome == PARTLY else outcome}."
 
     @property
     def numbers(self) -> str:

@@ -192,15 +192,16 @@ CAUTION = Point(
             "The sign of the cost that α is charged at the end is undecided.",
         ),
         Answer(
-            "surviving edges when α is judged on held-out images instead of θ's own, mean over both orders of steps",
+            "surviving edges when α is judged on held-out images instead of θ's own, mean over orders of steps and recorded relaxations",
             "held-out images drop edges",
             "B1",
             "B1",
             -1,
             BILEVEL,
-            "It is the held-out images that drop the edges; name them, rather than the two levels, as what to be careful of.",
+            "On average over the recorded relaxations it is the held-out images that drop the edges; name them, rather than the two "
+            "levels, as what to be careful of.",
             "Judging α on held-out images keeps edges, so the failure has another cause.",
-            "The held-out images are not shown to be what drops the edges.",
+            "On average over the recorded relaxations the held-out images are not shown to be what drops the edges.",
         ),
         Answer(
             "rank correlation of the generalisation gap and the number of surviving edges, over settings",

@@ -8,13 +8,13 @@ edges, K operations. All costs are those of the last cell; *none* costs nothing 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nas_core.lab.ablations import ABLATIONS, BETWEEN, CONVOLUTIONS, DIRECT, FIRST, Ablation
 from nas_core.pages import summary
-from nas_core.pages.claims import REPRODUCED, Verdict, untested
+from nas_core.pages.claims import NOT_TESTED, REPRODUCED, Verdict, untested
 from nas_core.pages.evidence import (
     SOME,
     CannotTell,
@@ -306,22 +306,44 @@ def _named(labels: Sequence[str]) -> str:
 
 
 def reversed_order(results: Results) -> Verdict:
-    """R2-ctrl: (1,2) costs less than (0,2) in Figs 28c and 28d. Magnitude: in 28a and 28b, with (0,1) sampled, it still
-    costs more, so that both factors are needed; in both (fully) or in one (partly)."""
+    """R2-ctrl: (1,2) costs less than (0,2) in Figs 28c and 28d. Magnitude: neither factor does that alone (fully): (1,2)
+    still costs more in 28a and 28b, where (0,1) is sampled, and in *27 fixed*, where the output edge is kept. *Partly*:
+    in 28a or 28b at least."""
     groups = dict(zip(MODIFIED, paired(results, *MODIFIED), strict=True))
     apart = {label: differences(runs, "end") for label, runs in groups.items()}
     parts = {label: sign(values, -1 if label in ("28c", "28d") else +1) for label, values in apart.items()}
     direction = combine([parts["28c"], parts["28d"]])
     kept = [parts[label] == REPRODUCED for label in ("28a", "28b")]
-    magnitude = grade(direction, all(kept), any(kept))
+    alone = bool(results.get(FIRST_FIXED)) and sign(differences(results[FIRST_FIXED], "end"), +1) == REPRODUCED
+    magnitude = grade(direction, all(kept) and alone, any(kept))
     words = ", ".join(f"{label} {with_interval(values)}" for label, values in apart.items())
     sentence = (
         f"Cost of (1,2) minus that of (0,2) at the end, without the output edge: {words}. The paper has it positive in "
-        "28a and 28b, negative in 28c and 28d. The number is the mean of 28c and 28d."
+        f"28a and 28b, negative in 28c and 28d. {alone_words(results)} The number is the mean of 28c and 28d."
     )
     runs = [run for group in groups.values() for run in group]
     number = _over(apart[label] for label in ("28c", "28d"))
     return verdict("R2-ctrl", runs, number, "", direction, magnitude, sentence)
+
+
+def alone_words(results: Results) -> str:
+    """What fixing (0,1) does by itself, the output edge kept, and what removing that edge as well adds, in a sentence."""
+    if not results.get(FIRST_FIXED):
+        return f"What fixing (0,1) does alone (*{FIRST_FIXED}*) is not recorded."
+    values = differences(results[FIRST_FIXED], "end")
+    start = f"With the output edge kept and (0,1) fixed (*{FIRST_FIXED}*) it is {with_interval(values)}: "
+    if sign(values, -1) == NOT_TESTED:
+        return start + "too few seeds to say whether fixing alone reverses the order."
+    if sign(values, -1) != REPRODUCED:
+        return start + "fixing alone is not shown to reverse the order."
+    start += "fixing (0,1) alone reverses the order"
+    if not results.get("28c"):
+        return f"{start}."
+    both, alone = (differences(runs, "end") for runs in paired(results, "28c", FIRST_FIXED))
+    added = f"28c minus *{FIRST_FIXED}*, {with_interval(both - alone)}"
+    if sign(both - alone, -1) == REPRODUCED:
+        return f"{start}, and removing the edge as well enlarges the reversal ({added})."
+    return f"{start}, and that removing the edge as well enlarges the reversal is not shown ({added})."
 
 
 def equal_training(results: Results) -> Verdict:
@@ -340,7 +362,9 @@ def equal_training(results: Results) -> Verdict:
         f"{with_interval(left)} when both are trained equally often{share}, with idle weights standing still in both. The number is "
         "the paired change."
     )
-    return verdict("B7", [*equal, *usual], change, "", direction, magnitude, sentence)
+    found = verdict("B7", [*equal, *usual], change, "", direction, magnitude, sentence)
+    words = "change of the difference between (1,2) and (0,2) by equal training"
+    return replace(found, part="equal training", measured=words)
 
 
 def initial(results: Results) -> np.ndarray:

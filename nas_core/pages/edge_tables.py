@@ -132,7 +132,7 @@ def prediction_table(results: Results) -> str:
 def idle_table(results: Results) -> str:
     """The minimal cell with idle weights moving and standing still: what that choice alone does to the difference."""
     moving, frozen = (differences(runs, "end") for runs in paired(results, measures.MOVING, measures.FROZEN))
-    found = {measures.MOVING: moving, measures.FROZEN: frozen, "moving minus still": moving - frozen}
+    found = {measures.MOVING: moving, measures.FROZEN: frozen, "moving minus frozen": moving - frozen}
     rows = [[label, len(values), with_interval(values)] for label, values in found.items()]
     return markdown(("runs", "n", "intermediate − input, same node"), rows, text=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,38 +64,96 @@ MEMORY_GOAL = 3.0
 """How many times less memory."""
 
 
-def goals() -> list[list[str]]:
-    """For every measured step: the opponent, time and memory ratios, and whether the goals are reached.
+@dataclass(frozen=True)
+class Goal:
+    """A step beside the goals: its opponent, the goal of the time (None: it has none), how many times less time and memory
+    it takes (None: not measured), and the ``bounds`` of the time where it has an interval, which then decide."""
 
-    The opponent is the published step, or the plain one where the two are the same; the medians are of
+    step: str
+    against: str
+    goal: float | None
+    time: float | None
+    memory: float | None
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def fast(self) -> bool:
+        """Whether the goal of the time is reached: by the lower bound, where there is one."""
+        reached = self.bounds[0] if self.bounds else self.time
+        return self.goal is not None and reached is not None and reached >= self.goal
+
+    @property
+    def small(self) -> bool:
+        """Whether the goal of the memory is reached."""
+        return self.memory is not None and self.memory >= MEMORY_GOAL
+
+    @property
+    def cells(self) -> list[str]:
+        """The row of the table."""
+        first = [self.step, self.against, "none" if self.goal is None else f"{self.goal:g}×"]
+        if self.time is None:
+            return [*first, "the other side does not fit", "–"]
+        interval = f" [{self.bounds[0]:.1f}, {self.bounds[1]:.1f}]" if self.bounds else ""
+        judged = self.goal is not None
+        time = f"{self.time:.1f}×{interval}" + _yes(self.fast, judged)
+        return [*first, time, "–" if self.memory is None else f"{self.memory:.1f}×" + _yes(self.small, judged)]
+
+
+def _yes(reached: bool, judged: bool) -> str:
+    return f", {'yes' if reached else 'no'}" if judged else ""
+
+
+def held() -> list[Goal]:
+    """Every measured step beside its goal.
+
+    The opponent is the published step, or the plain one where the two are the same. A ratio is the median over the pairs of
     ``benchmarks/results.json``. A network with reduction cells was not published: it has no goal."""
     if not NUMBERS.exists():
         return []
-    recorded, lines = json.loads(NUMBERS.read_text(encoding="utf-8")), []
+    recorded, found = json.loads(NUMBERS.read_text(encoding="utf-8")), []
     for name, entry in recorded["workloads"].items():
         sides, kind = entry["sides"], entry["workload"]["kind"]
         goal = None if entry["workload"].get("reduction") else GOALS[kind]
         side = "published" if "published" in sides else "plain"
         own, other = sides[side]["engine"], sides[side]["other"]
-        first = [f"`{name}`", side, "none" if goal is None else f"{goal:g}×"]
-        if not own.get("seconds") or not other.get("seconds"):
-            lines.append([*first, "the other side does not fit", "–"])
-            continue
-        time = float(np.median(other["seconds"]) / np.median(own["seconds"]))
-        memory = other["peak"] / own["peak"]
-        lines.append([*first, _held(time, goal), _held(memory, None if goal is None else MEMORY_GOAL)])
+        time = memory = None
+        if own.get("seconds") and other.get("seconds"):
+            time = float(np.median([slow / fast for fast, slow in zip(own["seconds"], other["seconds"])]))
+            memory = other["peak"] / own["peak"]
+        found.append(Goal(f"`{name}`", side, goal, time, memory))
     for state in recorded.get("table", {}).get("states", {}):
-        middle, low, _ = (float(np.exp(part)) for part in summary.interval(np.log(_gains(recorded["table"], state))))
-        held = f"{middle:.1f}× [{low:.1f}, …], {'yes' if low >= GOALS['statistics'] else 'no'}"
-        lines.append([f"table of costs, θ {state}", "published sampling", f"{GOALS['statistics']:g}×", held, "–"])
-    return lines
+        middle, *bounds = (float(np.exp(part)) for part in summary.interval(np.log(_gains(recorded["table"], state))))
+        low, high = bounds
+        found.append(
+            Goal(f"table of costs, θ {state}", "published sampling", GOALS["statistics"], middle, None, (low, high))
+        )
+    return found
+
+
+def goals() -> list[list[str]]:
+    """For every measured step: the opponent, time and memory ratios, and whether the goals are reached."""
+    return [own.cells for own in held()]
+
+
+def missed() -> str:
+    """Sentences: how many goals of time and of memory are missed, and by what."""
+    judged = [own for own in held() if own.goal is not None and own.time is not None]
+    if not judged:
+        return "No step with a goal is measured."
+    slow = [f"{own.step} ({own.time:.1f}× instead of {own.goal:g}×)" for own in judged if not own.fast]
+    remembered = [own for own in judged if own.memory is not None]
+    large = [f"{own.step} ({own.memory:.1f}×)" for own in remembered if not own.small]
+    memory = f" Of {len(remembered)} goals of memory {_missed(large)}" if remembered else ""
+    return f"Of {len(judged)} goals of time {_missed(slow)}{memory}"
+
+
+def _missed(names: list[str]) -> str:
+    if not names:
+        return "all are reached."
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} missed: {', '.join(names)}."
 
 
 def _gains(table: dict, state: str) -> list[float]:
     """How many times less time the conditioned estimator takes to the same error, a number a seed."""
     prices = table["states"][state]
     return [a / b for a, b in zip(prices["published"]["price"], prices["conditioned"]["price"])]
-
-
-def _held(ratio: float, goal: float | None) -> str:
-    return f"{ratio:.1f}×" if goal is None else f"{ratio:.1f}×, {'yes' if ratio >= goal else 'no'}"

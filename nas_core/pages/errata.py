@@ -167,13 +167,14 @@ def _epsilon() -> str:
         ).slope
         for seed, own in cases.items()
     ]
-    return f"Slope on logarithmic axes {number(min(slopes))} to {number(max(slopes))} in {len(slopes)} networks; 1 is predicted."
+    slope = " to ".join(dict.fromkeys(map(number, (min(slopes), max(slopes)))))
+    return f"Slope on logarithmic axes {slope} in {len(slopes)} networks; 1 is predicted."
 
 
 def _gamma() -> str:
     worst = {name: max(norms.gamma_outside(kind, seed) for seed in SMALL) for name, kind in norms.KINDS.items()}
     return (
-        f"Relative error of the gradient as printed: {percent(worst['layer'])} in layer norm; {power(worst['batch'])} in batch norm, "
+        f"Relative error of the gradient as printed: {power(worst['layer'])} in layer norm; {power(worst['batch'])} in batch norm, "
         "whose γ is the same wherever it takes a mean."
     )
 
@@ -183,7 +184,7 @@ def _bias() -> str:
     layer, batch = (found.median("bias before normalisation", kind) for kind in ("layer", "batch"))
     plain = found.median("normalised", "layer")
     return (
-        f"Of the cost that it carries a path with a bias passes on {percent(layer)} under layer norm ({power(plain)} without), "
+        f"A path with a bias passes on a share of its cost of {power(layer)} under layer norm, {power(plain)} without bias, and "
         f"{power(batch)} under batch norm."
     )
 

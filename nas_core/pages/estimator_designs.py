@@ -15,7 +15,7 @@ from nas_core.estimation import STATES
 from nas_core.estimators import best_split
 from nas_core.pages import estimator_pages as page
 from nas_core.pages import style, summary
-from nas_core.pages.claims import number
+from nas_core.pages.claims import number, unbroken
 from nas_core.pages.estimator_pages import (
     CONDITIONED,
     PARTS,
@@ -164,13 +164,16 @@ def design_words(results: Sequence) -> str:
         best = int(logs.mean(axis=0).argmin())
         formula = np.array([best_nodes(run, state) for run in results])
         changed = dial(own[best], base)
-        which = f"the one with {setting(own[best], changed)} {DIALS[changed]}" if changed else "that of this page"
         slowest = float(np.exp(logs.mean(axis=0).max()))
+        which = "that of this page"
+        if changed:
+            gain = gain_words(np.exp(logs[:, best]))
+            which = f"the one with {setting(own[best], changed)} {DIALS[changed]}, at {gain} times the time of that of this page"
         sentences.append(
-            f"{STATE_WORDS[name].capitalize()} the fastest design is {which}, at {gain_words(np.exp(logs[:, best]))} times the time of "
-            f"that of this page, the slowest takes {number(slowest)} times as long; the formula asks for {with_interval(formula)} first nodes."
+            f"{STATE_WORDS[name].capitalize()} the fastest design is {which}; the slowest takes {number(slowest)} times as long as that "
+            f"of this page. The formula asks for {with_interval(formula)} first nodes."
         )
-    return " ".join(sentences)
+    return unbroken(" ".join(sentences))
 
 
 # --- signs ------------------------------------------------------------------------------------------------------------
@@ -226,13 +229,47 @@ def adaptive_table(results: Sequence) -> str:
     """The adaptive run of the conditioned estimator: batches, time saved against the fixed passes, and how the signs ended."""
 
     def rows(state: int) -> list[list[str]]:
-        found = np.array([_adaptive(run, state) for run in results], dtype=float)
-        return [[with_interval(column) for column in found.T]]
+        found = _ended(results, state)
+        # What each column can be: batches, a share that is negative where time was lost, and three counts of signs.
+        most = (_cap(results[0]), 1.0, *[page.wanted(results[0]).sum()] * 3)
+        least = (0.0, -np.inf, 0.0, 0.0, 0.0)
+        return [
+            [with_interval(column, lambda value, low=low, high=high: float(np.clip(value, low, high)))
+             for column, low, high in zip(found.T, least, most, strict=True)]
+        ]  # fmt: skip
 
     own = results[0].meta["config"]
     header = ["θ", f"batches, of {_cap(results[0])}", "share of the time saved", "signs known"]
     header += [f"shown below {percent(own['negligible'])} of the table's size", "open"]
     return markdown(header, state_rows(rows), text=1)
+
+
+def _ended(results: Sequence, state: int) -> np.ndarray:
+    """``[s, 5]``: batches, share of the time saved, and signs known, shown small and open, of every adaptive run."""
+    return np.array([_adaptive(run, state) for run in results], dtype=float)
+
+
+def adaptive_words(results: Sequence) -> str:
+    """Whether the falsifier of stopping early has come true, a sentence a state: every run at its cap with signs open."""
+    cap, sentences = _cap(results[0]), []
+    for state, name in enumerate(STATES):
+        steps, saved, _, _, still = _ended(results, state).T
+        stuck = int(((steps >= cap) & (still > 0)).sum())
+        time = f"share of the time saved {with_interval(saved)}"
+        if stuck == 0:
+            said = f"no run reached its cap of {cap} batches with signs open: stopping early did not fail ({time})"
+        elif stuck == len(steps):
+            said = (
+                f"the falsifier has come true: every run reached its cap of {cap} batches with signs open, {number(still.mean())} on "
+                f"average, and stopping early saved nothing ({time})"
+            )
+        else:
+            said = (
+                f"the falsifier has come true in {stuck} of {len(steps)} runs, which reached their cap of {cap} batches with signs "
+                f"open ({time} over all runs)"
+            )
+        sentences.append(f"{STATE_WORDS[name].capitalize()} {said}.")
+    return unbroken(" ".join(sentences))
 
 
 def _cap(run) -> int:

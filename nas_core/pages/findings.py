@@ -65,10 +65,10 @@ _LINKS = {
 }
 
 _GROUPS = {
-    REPRODUCED: "borne out is that",
-    PARTLY: "borne out in part is that",
-    NOT_REPRODUCED: "not borne out is that",
-    NOT_TESTED: "not tested is whether",
+    REPRODUCED: "it is borne out that",
+    PARTLY: "it is borne out in part that",
+    NOT_REPRODUCED: "it is not borne out that",
+    NOT_TESTED: "it is not tested whether",
 }
 
 

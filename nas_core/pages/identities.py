@@ -221,12 +221,12 @@ def cost_residuals(seeds: Sequence[int]) -> dict[str, theory.Residual]:
 
 
 def residual_table(residuals: Mapping[str, theory.Residual]) -> str:
-    """Statement, residual, bound, size of what has to agree, number of cases, and whether it held."""
+    """Statement, residual, bound, the scale that rounding is proportional to, number of cases, and whether it held."""
     rows = [
         (title, *map(power, (own.value, own.bound, own.scale)), own.cases, "yes" if own.held else "**no**")
         for title, own in residuals.items()
     ]
-    header = ("statement", "largest residual", "bound", "size of the terms", "cases", "held")
+    header = ("statement", "largest residual", "bound", "scale of rounding", "cases", "held")
     return markdown(header, rows, text=1)
 
 

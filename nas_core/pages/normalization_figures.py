@@ -244,7 +244,7 @@ def learning(found: Mapping[str, Sequence[Lesson]]) -> Figure:
     figure = style.new_figure(3.6)
     axes = figure.subplots()
     spoken = []
-    for (title, own), (colour, line, marker) in zip(found.items(), style.SERIES, strict=True):
+    for (title, own), (colour, line, marker) in zip(found.items(), style.SERIES, strict=False):
         losses = np.stack([each.loss for each in own])
         style.curve(axes, np.arange(losses.shape[1]), losses, Pen(colour, line, marker, label=title))
         spoken.append(f"{title} from {losses[:, 0].mean():.3f} to {losses[:, -1].mean():.3f}")
@@ -407,7 +407,7 @@ def verdicts(
         f"with layer norm, {differ[1]} with instance norm."
     )
     flat = (
-        f"Cost, logits and weight gradients are rounding in {sum(state.held for state in zero)} of {len(zero)} small "
+        f"Cost, logits and weight gradients are at rounding level in {sum(state.held for state in zero)} of {len(zero)} small "
         "networks, before and after training."
     )
     every = (

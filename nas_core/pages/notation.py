@@ -24,7 +24,9 @@ HERE = "this page"
 SYMBOLS: tuple[Symbol, ...] = (
     # Sizes
     Symbol("$B$", "images in a batch; $b$ counts them", where=HERE),
-    Symbol("$N$", "cells in a stack", where=HERE),
+    Symbol(
+        "$N$", "cells in a stack. In Appendix F: the number of classes, which has no letter in the paper", where=HERE
+    ),
     Symbol(
         "$E$, $e$",
         "edges of a cell that carry operations; one of them, also $(i, j)$ or e0, e1, …",
@@ -37,7 +39,7 @@ SYMBOLS: tuple[Symbol, ...] = (
     ),
     Symbol(
         "$n$, $y$",
-        "classes; the label of an image. In Eqs 8–22 $n$ also counts classes, and $n_b$ is the label of image $b$",
+        "number of classes; the label of an image. In Eqs 8–22 $n$ counts the classes, and $n_b$ is the label of image $b$",
         where=HERE,
     ),
     Symbol(
@@ -73,7 +75,13 @@ SYMBOLS: tuple[Symbol, ...] = (
         "$K$",
         "paper-eq-1",
     ),
-    Symbol("$s$", "the operation that a one-hot $\\mathbf Z$ selects", "index", "paper-eq-4", "Section 4"),
+    Symbol(
+        "$s$",
+        "the operation that a one-hot $\\mathbf Z$ selects. In Appendix F: the standard deviation of the logits",
+        "index",
+        "paper-eq-4",
+        "Section 4",
+    ),
     Symbol("$\\hat{\\mathbf Z}$", "weights of DARTS, a softmax", "$K$, sum 1", "eq-darts-sample"),
     Symbol(
         "$\\tilde{\\mathbf Z}$",
@@ -140,9 +148,21 @@ SYMBOLS: tuple[Symbol, ...] = (
         "$[\\,\\cdot\\,]_c$", "held constant when the gradient is taken", "as its argument", "paper-eq-4", "Section 4"
     ),
     Symbol("$\\langle a, b\\rangle$", "inner product over images, channels and pixels", where=HERE),
+    Symbol(
+        "$S$",
+        "what skips on intermediate edges pass back inside a cell",
+        label="eq-cell-sum",
+        where="Appendix E",
+    ),
+    Symbol(
+        "$\\phi$",
+        "in Appendix C: the angle between $\\partial L/\\partial \\mathbf X_j$ and $\\mathbf X_j^i$",
+        label="eq-cost-factors",
+        where="Appendix C",
+    ),
     # Normalisation
     Symbol(
-        "$\\mathbf X$, $a$",
+        "$\\mathbf X$",
         "in Appendices D and H: the input of a normalisation, that is, a convolution's output",
         "$B \\times C \\times H \\times W$",
         "paper-eq-23",
@@ -204,8 +224,9 @@ SYMBOLS: tuple[Symbol, ...] = (
     Symbol("$Y_{bn}$", "logits", "$B \\times n$", "paper-eq-9", "Section 5.2"),
     Symbol("$p_b$", "predicted distribution of image $b$, softmax of its logits", "$n$", "paper-eq-9", "Section 5.2"),
     Symbol("$\\mathrm{KL}(p \\Vert q)$", "Kullback–Leibler divergence, $\\sum p \\log (p/q)$", where=HERE),
+    Symbol("$u$", "the uniform distribution over the classes", "$n$", "eq-chance", "Appendix F"),
+    Symbol("$W(x)$", "Lambert's function, $W(x)\\,e^{W(x)} = x$", label="eq-lowest", where="Appendix F"),
     # Statistics
     Symbol("$n$ in a table", "seeds or runs that a number rests on", where=HERE),
-    Symbol("$u$", "unit roundoff of double precision, $2^{-53}$", where=HERE),
 )
 """In the order in which a reader meets them."""

@@ -191,8 +191,8 @@ def limit_table(log_alpha: Sequence[float], seed: int, number: int, temperatures
         soft = draw(Snas(temperature), log_alpha, nothing, seed, number).z
         apart = np.abs(soft - hard).max(axis=1)
         other = int((soft.argmax(axis=1) != hard.argmax(axis=1)).sum())
-        rows.append((f"{temperature:g}", power(apart.mean()), power(np.median(apart)), f"{other} of {number}"))
-    return markdown(("λ", "max_k \\|Z̃ᵏ − Zᵏ\\|, mean", "median", "another likeliest operation"), rows)
+        rows.append((_number(temperature, "g"), power(apart.mean()), power(np.median(apart)), f"{other} of {number}"))
+    return markdown(("λ", "largest |Z̃ᵏ − Zᵏ| over k, mean", "median", "another likeliest operation"), rows)
 
 
 def cost_table(cell: Cell, z: torch.Tensor, cost: torch.Tensor) -> str:
@@ -206,7 +206,7 @@ def cost_table(cell: Cell, z: torch.Tensor, cost: torch.Tensor) -> str:
 
 
 def _cost_text(value: float, drawn: bool) -> str:
-    text = "0" if value == 0 else _number(1e3 * value, "+.3g")
+    text = "0" if value == 0 else _number(1e3 * value, "+.2f")
     return f"**{text}**" if drawn else text
 
 
@@ -230,8 +230,9 @@ def _number(value: float, form: str) -> str:
 
 
 def _with_error(value: float, error: float, form: str) -> str:
-    """``form`` is ``"."``, or ``"+."`` for a number that shows its sign; what is only rounding counts as exactly 0."""
+    """``form`` is ``"."``, or ``"+."`` for a number that shows its sign; what is only rounding counts as exactly 0, and a number
+    whose error is 0 as exact."""
     rounding = 1e-12
-    if max(abs(value), error) < rounding:
-        return "0 (exact)"
-    return f"{_number(value, form + '4f')} ± {error:.4f}"
+    if error >= rounding:
+        return f"{_number(value, form + '4f')} ± {error:.4f}"
+    return f"{'0' if abs(value) < rounding else _number(value, form + '4f')} (exact)"

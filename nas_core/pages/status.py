@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import median
 
 from nas_core.lab.experiments import format_seeds
-from nas_core.lab.store import Record, State, Store
+from nas_core.lab.recipes import RECIPES
+from nas_core.lab.store import Record, State, Store, describe
 from nas_core.pages import tables
 from nas_core.pages.claims import number
+from nas_core.pages.parameters import SCALES
 
-HEADER = ["recipe", "scale", "data", "seeds", "state", "minutes a seed", "recorded", "configuration"]
+HEADER = ["recipe", "scale", "data", "seeds", "state", "minutes a seed", "recorded"]
+HEADER += ["configuration, and what it sets apart from the recipe"]
 
 
 def groups(records: Iterable[Record]) -> dict[tuple, list[Record]]:
@@ -22,6 +25,20 @@ def groups(records: Iterable[Record]) -> dict[tuple, list[Record]]:
             key = (meta.get("recipe") or "", meta.get("scale") or "", meta["ident"], record.state.name)
             found.setdefault(key, []).append(record)
     return dict(sorted(found.items()))
+
+
+def apart(meta: Mapping) -> str:
+    """``images 200, epochs 52``: what a configuration sets otherwise than its recipe; empty where that is nothing, or cannot be
+    said. The data's name has a column of its own."""
+    recipe = RECIPES.get(meta.get("recipe") or "")
+    if recipe is None or meta.get("scale") not in SCALES or "config" not in meta:
+        return ""
+    rows = tables.differences(meta["config"], describe(recipe(meta["scale"]))["config"])
+    return ", ".join(
+        f"{path.rpartition('.')[2].replace('_', ' ')} {tables.short(own, path)}"
+        for path, own, _ in rows
+        if path not in ("data.dataset", "data.sha256")
+    )
 
 
 def table(records: Iterable[Record] | None = None) -> str:
@@ -38,8 +55,8 @@ def table(records: Iterable[Record] | None = None) -> str:
                 format_seeds(meta["seed"] for meta in metas),
                 f"{state} (attested)" if attested else state,
                 number(median(meta["seconds"] for meta in metas) / 60),
-                max(str(meta["created"])[:10] for meta in metas),
-                f"`{ident}`",
+                max(str(meta["created"])[:10] for meta in metas).replace("-", "\N{NON-BREAKING HYPHEN}"),
+                ": ".join(filter(None, (f"`{ident}`", apart(metas[0])))),
             ]
         )
     return tables.markdown(HEADER, rows)

@@ -62,6 +62,7 @@ SERIES: tuple[tuple[str, LineStyleType, str], ...] = (
     ("#228833", "-.", "^"),
     ("#4477aa", ":", "v"),
     ("#bb8800", "-", "P"),
+    ("#117777", (0, (4, 1, 1, 1, 1, 1)), "D"),
 )
 METHODS = ("bi-level", "single-level", "DSNAS", "SNAS", "ProxylessNAS")
 """Labels that keep their place in :data:`SERIES`, so that a method looks the same on every page."""

@@ -8,6 +8,7 @@ cells, E edges, K operations.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -198,6 +199,7 @@ DRAWN = {
     "ranges": "Mark: median of {n}. Line through it: their range.",
     "runs": "One mark a run, of {n}.",
     "nodes": "One mark a node and run, of {n}.",
+    "evaluations": "One mark a run and evaluation, of {n}.",
     "panels": "One panel a run, of {n}.",
     "shares": "Colour: share of {n}.",
     "wiring": "The likeliest wiring of {n}.",
@@ -230,7 +232,11 @@ def drawn_words(results: Sequence | Mapping[str, Sequence], drawn: str = "lines"
     if len(set(counts.values())) == 1:
         number = f"{next(iter(counts.values()))} seeds"
     else:
-        number = "seeds (" + ", ".join(f"{title}: n = {count}" for title, count in counts.items()) + ")"
+        # A title that states how many seeds it has needs no n.
+        titles = [
+            title if re.search(r"\b(one|\d+) seeds?\b", title) else f"{title}: n = {n}" for title, n in counts.items()
+        ]
+        number = f"seeds ({'; '.join(titles)})"
     return DRAWN[drawn].format(n=number) + some
 
 

@@ -33,9 +33,9 @@ def code(name: str) -> str:
     return f'<code class="docutils literal notranslate">{breaks}</code>'
 
 
-def _mean(values: Iterable[float]) -> str:
-    """A mean over seeds with its 95 % t-interval."""
-    mean, low, high = summary.interval(values)
+def _mean(values: Iterable[float], least: float = -np.inf, most: float = np.inf) -> str:
+    """A mean over seeds with its 95 % t-interval, cut to what the number can be: a t-interval knows nothing of that."""
+    mean, low, high = np.clip(summary.interval(values), least, most)
     return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)}, {number(high)}]"
 
 
@@ -45,8 +45,8 @@ def outcomes(results: Mapping[str, Sequence]) -> str:
     """
     rows = []
     for label, runs in results.items():
-        cell = summary.cell_of(runs[0])
-        kept = summary.survivors(runs)[:, -1].sum(-1)
+        edges = len(summary.cell_of(runs[0]).edges)
+        alive = summary.survivors(runs)[:, -1]
         none = summary.stack(runs, "probability")[:, -1, 0, :, NONE].mean(-1)
         accuracy = summary.stack(runs, "accuracy")[:, -1]
         cost = (summary.stack(runs, "loss") - summary.stack(runs, "entropy"))[:, -1]
@@ -54,9 +54,9 @@ def outcomes(results: Mapping[str, Sequence]) -> str:
             [
                 label,
                 str(len(runs)),
-                f"{_mean(kept)} of {len(cell.edges)}",
-                _mean(none),
-                *(_mean(accuracy[:, which]) for which in (0, 1)),
+                f"{_mean(alive.sum(-1), 0, alive.shape[-1])} of {edges}",
+                _mean(none, 0, 1),
+                *(_mean(accuracy[:, which], 0, 1) for which in (0, 1)),
                 *(_mean(cost[:, which]) for which in (0, 1)),
             ]
         )
@@ -70,26 +70,32 @@ def deviations(results: Mapping[str, Sequence]) -> str:
     for label, runs in results.items():
         meta = runs[0].meta
         own, paper = meta["config"], describe(RECIPES[meta["recipe"]]("paper"))["config"]
-        for path, here, there in _differences(own, paper):
+        for path, here, there in differences(own, paper):
             if path not in ("data.sha256", "network.cell.edges", "network.cell.outputs", "network.cell.nodes"):
-                rows.setdefault((path, _short(there), _short(here)), []).append(label)
+                rows.setdefault((path, short(there, path), short(here, path)), []).append(label)
     return markdown(
         ["setting", "paper", "here", "in"],
-        [[f"`{path}`", there, here, ", ".join(labels)] for (path, there, here), labels in rows.items()],
+        [[f"`{path}`", there, here, "; ".join(labels)] for (path, there, here), labels in sorted(rows.items())],
     )
 
 
-def _differences(own: Any, paper: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+def differences(own: Any, paper: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """The settings in which two plain configurations differ: path, value in ``own``, value in ``paper``."""
     if isinstance(own, Mapping) and isinstance(paper, Mapping):
         names = [*own, *(name for name in paper if name not in own)]
         return [
-            row for name in names for row in _differences(own.get(name), paper.get(name), f"{path}.{name}".lstrip("."))
+            row for name in names for row in differences(own.get(name), paper.get(name), f"{path}.{name}".lstrip("."))
         ]
     return [] if own == paper else [(path, own, paper)]
 
 
-def _short(value: Any) -> str:
-    return "all, or as it is" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+_UNSET = {"data.images": "all", "data.size": "native"}
+"""What it means that a setting is left open, by its path."""
+
+
+def short(value: Any, path: str) -> str:
+    """A setting's value in words."""
+    return _UNSET.get(path, "–") if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def runtimes(results: Mapping[str, Sequence]) -> str:

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from nas_core.pages import normalization_figures, summary
-from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, Verdict, number
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, Verdict, number, unbroken
 from nas_core.pages.evidence import (
     FEWEST_SEEDS,
     MODERATE,
@@ -35,8 +35,8 @@ from nas_core.pages.tables import markdown
 from nas_core.space import NONE
 
 BASE = "batch norm, ReLU-Conv-BN"
-LAYER = "layer norm, affine"
-INSTANCE_AFFINE = "instance norm, affine"
+LAYER = "affine layer norm"
+INSTANCE_AFFINE = "affine instance norm"
 INSTANCE = "instance norm"
 CONV_RELU = "Conv-ReLU-BN"
 CONV_NORM = "Conv-BN-ReLU"
@@ -141,14 +141,8 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """What was measured, in short, for a verdict's sentence."""
-        place = f"{self.title} {self.when}"
-        if self.nothing.all():
-            return f"{place} no cost at all"
-        return (
-            f"{place} {with_interval(self.mean)}, {number(float(np.exp(mean_of(np.log(self.size)))))} times the size, "
-            f"correlation {number(float(np.tanh(mean_of(self.alike))))}"
-        )
+        """Which map it is, for a verdict's sentence."""
+        return f"{self.title} {self.when}{' (no cost at all)' if self.nothing.all() else ''}"
 
 
 def compare(results: Results, title: str, when: str) -> Comparison:
@@ -187,25 +181,39 @@ def comparisons(results: Results, titles: Sequence[str]) -> list[Comparison]:
 
 def comparison_table(results: Results, titles: Sequence[str]) -> str:
     """Variants against the base, before and after training: signs, correlation and size; means over seeds with 95 %
-    intervals, sizes as geometric means."""
+    intervals, sizes as geometric means. Below: n, and how well the base's maps agree with each other."""
+    found = comparisons(results, titles)
     rows = []
-    for own in comparisons(results, titles):
+    for own in found:
         positive, base = (f"{values.mean():.1f}" for values in (own.positive, own.base_positive))
         difference = with_interval((own.positive - own.base_positive).astype(float))
         size = np.log(np.maximum(own.size, np.finfo(float).tiny))
         alike = "all zero" if own.nothing.all() else with_interval(own.alike, np.tanh)
         rows.append((
-            f"{own.title}, {own.when}", len(own.size), with_interval(own.mean), f"{positive} and {base} of {own.known}",
-            difference, alike, with_interval(own.ceiling, np.tanh), with_interval(size, np.exp),
+            f"{own.title}, {own.when}", with_interval(own.mean), f"{positive} / {base}", difference, alike,
+            with_interval(size, np.exp),
         ))  # fmt: skip
-    header = ("variant", "n", "mean entry", "positive entries, variant and base", "paired difference", "correlation with the base",
-              "base with itself", "size, times the base's")  # fmt: skip
-    return markdown(header, rows, text=1)
+    header = ("variant", "mean entry", f"positive of {found[0].known}, variant / base", "their difference",
+              "correlation with base", "size / base's")  # fmt: skip
+    return f"{markdown(header, rows, text=1)}\n\n{_agreement(found)}"
+
+
+def _agreement(found: Sequence[Comparison]) -> str:
+    """n, and the correlation of the base's maps between seeds, in a sentence."""
+    seeds = " or ".join(dict.fromkeys(str(len(own.size)) for own in found))
+    known = [own for own in found if np.isfinite(own.ceiling).any()]
+    if not known:
+        return f"Paired by seed, n = {seeds}."
+    words = dict.fromkeys(f"{with_interval(own.ceiling, np.tanh)} {own.when}" for own in known)
+    return unbroken(
+        f"Paired by seed, n = {seeds}. Between seeds the base's own maps correlate by {' and '.join(words)}: the most that a "
+        "variant which changes nothing could reach."
+    )
 
 
 def learning_table(results: Results) -> str:
-    """What every network learned: accuracy and loss on training images at the end, and L − H, means over seeds with
-    95 % intervals."""
+    """What every network learned: accuracy and loss on the first training images, not augmented, at the end, and L − H;
+    means over seeds with 95 % intervals."""
     rows = []
     for title in _NAMES:
         runs = results.get(label(title, AFTER))
@@ -214,7 +222,7 @@ def learning_table(results: Results) -> str:
             accuracy = summary.stack(runs, "accuracy")[:, :, 0]
             columns = (accuracy[:, 0], accuracy[:, -1], loss[:, -1], (loss - entropy)[:, -1])
             rows.append((title, len(runs), *map(with_interval, columns)))
-    header = ("network", "n", "accuracy before", "accuracy after", "loss after", "L − H after")
+    header = ("network", "n", "accuracy before", "accuracy after", "loss after", "L − H after, plain images")
     return markdown(header, rows, text=1)
 
 
@@ -233,15 +241,22 @@ def _same_maps(claim_id: str, results: Results, titles: Sequence[str]) -> Verdic
     magnitude = grade(direction, full == len(found), 2 * half >= len(found))
     later = np.stack([own.alike for own in found if own.when == AFTER])
     values = np.array([mean_of(column) for column in later.T])
-    first, last = found[0], found[1]
+    signs = _count(found, [own.outcome == REPRODUCED for own in found])
+    likes = _count(found, [own.same(STRONG) for own in found])
     sentence = (
-        f"Recorded maps, mean entry under batch norm: before training {with_interval(first.base_mean)}, after it "
-        f"{with_interval(last.base_mean)}; its own maps correlate by {with_interval(last.ceiling, np.tanh)} between seeds "
-        f"after training. By variant: {'; '.join(own.words for own in found)}. The number is the mean correlation with batch norm "
-        "after training."
+        f"Recorded maps, before and after training: the mean entry is shown to have the sign of Fig 4 in {signs}. Size, sign and "
+        f"pattern are those of batch norm in the order ReLU-Conv-BN in {likes}. The chapter's table has the numbers; the "
+        "number here is the mean correlation with these maps of batch norm after training."
     )
     runs = [run for title in titles for run in results[label(title, AFTER)]]
     return verdict(claim_id, runs, values, "correlation", direction, magnitude, sentence, np.tanh)
+
+
+def _count(found: Sequence[Comparison], holds: Sequence[bool]) -> str:
+    """``3 of 4, not in Conv-BN-ReLU before training``."""
+    *others, last = ["", *(own.words for own, holding in zip(found, holds, strict=True) if not holding)]
+    named = " and ".join(filter(None, [", ".join(others[1:]), last]))
+    return f"{sum(holds)} of {len(found)}" + (f", not in {named}" if named else "")
 
 
 def affine_maps(results: Results) -> Verdict:

@@ -35,9 +35,9 @@ IDENTITIES = {
     "skip": ("Eq 20", "a skip on an intermediate edge passes its own cost on"),
     "cell": ("Cor 1.1", "the costs of a cell sum to the cost at its output node, up to ε and skips"),
     "inner": ("Cor 1.2", "in cells before the last they sum to 0, up to ε and skips"),
-    "last": ("Thm 2, Eq 8", "in the last they sum to L − H − ⟨∂L/∂b, b⟩, up to ε and skips"),
+    "last": ("Thm 2, Eq 8", "the costs of the last cell sum to L − H − ⟨∂L/∂b, b⟩, up to ε and skips"),
     "balance": ("Cor 1.1, 1.2, Thm 2", "with ε, skips and bias written out the sums are exact"),
-    "logits": ("Eqs 8, 9", "Σ p_n Y_n − Y_label = L − H for every image"),
+    "logits": ("Eqs 8, 9", "Σ pₙYₙ − Y(label) = L − H for every image"),
     "lines": ("Eq 21", "the seven lines from the features to L − H"),
     "features": ("Eq 22", "the gradient at the output node, by index"),
     "chance": ("Thm 2", "for a random label E[L − H] = KL(p‖u) + KL(u‖p) ≥ 0"),
@@ -53,7 +53,7 @@ WRONG = {
     "last is zero": ("Cor 1.2", "the costs of the last cell sum to 0, too"),
     "forgotten ε": ("Thm 1", "what passes is at rounding level, whatever ε is"),
     "printed 17": ("Eq 17", "the gradient of a normalisation as our copy prints it, without X̂ and with CD for BD"),
-    "printed 9": ("Eqs 9, 21", "Σ_n [−Y_label + p_n Y_n] with the sum over both terms"),
+    "printed 9": ("Eqs 9, 21", "Σₙ [−Y(label) + pₙYₙ] with the sum over both terms"),
     "published DSNAS": ("App B", "the gradient of log Σ_e p_e is that of Σ_e log p_e"),
 }
 """Statements that are wrong, or are right only in a narrower sense than they are written; the bounds must say so."""
