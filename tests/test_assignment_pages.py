@@ -110,7 +110,7 @@ def test_tables_say_what_is_held_and_what_is_not(fed):
     wrong = theory.check_wrong(cases=4, seed=0)
     assert "| yes |" not in assignment.rows_table(wrong, ["edge", "plus"])
     printed = assignment.printed_table(fed).splitlines()
-    smallest = [float(line.split("|")[3]) for line in printed[2:]]
+    smallest = [float(line.split("|")[3].replace("−", "-")) for line in printed[2:]]
     assert smallest[0] < 1e-10 and smallest[1] > 1e-3
     assert "−" in assignment.lines_table([-1.0, -1.0], ["a", "b"])
 

@@ -497,7 +497,8 @@ def test_the_random_start_is_no_minimum():
         run.arrays["probability"][0, 0, :2, NONE] = 0.9
     assert evolution_patterns.alive(runs)[:, 0].mean() < 1
     assert (evolution_patterns.at_the_minimum(runs) == 1).all()
-    assert evolution_patterns.growth_of(runs).direction == NOT_REPRODUCED and not evolution_patterns.growth_of(runs).values.any()
+    found = evolution_patterns.growth_of(runs)
+    assert found.direction == NOT_REPRODUCED and not found.values.any()
 
 
 def test_an_interval_stays_within_what_a_share_can_be():

@@ -31,7 +31,7 @@ def training(results: Sequence) -> Figure:
     figure = style.new_figure(5.6)
     rows = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 3))
     style.curve(rows[0], epochs, loss, Pen(style.QUANTITY_COLOURS["loss"]))
-    style.curve(rows[1], epochs, score, Pen("#222222"))
+    style.curve(rows[1], epochs, score, Pen("#222222"), within=(0, 1))
     for edge, pen in enumerate(style.edge_pens(cell)):
         style.curve(rows[2], epochs, cost[..., edge], pen)
     style.curve(rows[2], epochs, total, Pen(style.QUANTITY_COLOURS["cost"], width=2.4))
@@ -131,18 +131,18 @@ def epsilon_lines(scalings: Sequence[theory.EpsilonScaling]) -> Figure:
     """What intermediate edges pass on against the mean ε/(σ²+ε), log–log, one line a network, with slope 1 beside it."""
     figure = style.new_figure(3.4)
     axes = figure.subplots()
-    for own, (colour, line, marker) in zip(scalings, style.SERIES, strict=False):
+    for place, (own, (colour, line, marker)) in enumerate(zip(scalings, style.SERIES, strict=False)):
         axes.loglog(own.ratios, own.residuals, color=colour, linestyle=line, marker=marker, markersize=4.5,
-                    label=f"slope {own.slope:.3f}")  # fmt: skip
+                    label=f"network {place}, slope {own.slope:.3f}")  # fmt: skip
         axes.loglog(own.ratios, own.rounding, color=colour, linestyle=":", linewidth=0.8)
     own = scalings[0]
     axes.loglog(own.ratios, 4 * own.residuals[-1] * own.ratios / own.ratios[-1], color="#999999", linewidth=0.9)
     middle = len(own.ratios) // 2
-    place = (own.ratios[middle], 4 * own.residuals[-1] * own.ratios[middle] / own.ratios[-1])
-    axes.annotate("slope 1", place, xytext=(-6, 4), textcoords="offset points", ha="right", color="#777777",
+    where = (own.ratios[middle], 4 * own.residuals[-1] * own.ratios[middle] / own.ratios[-1])
+    axes.annotate("slope 1", where, xytext=(-6, 4), textcoords="offset points", ha="right", color="#777777",
                   fontsize=style.SMALL)  # fmt: skip
     style.tidy(axes, x="mean ε / (σ² + ε) over channels", y="Σ |cost passed on|")
-    figure.legend(loc="outside upper center", ncols=len(scalings), frameon=False)
+    figure.legend(loc="outside upper center", ncols=2 if len(scalings) == 4 else 3, frameon=False)
     slopes = ", ".join(f"{own.slope:.3f}" for own in scalings)
     figure.set_label(
         f"Cost that intermediate edges pass on against the size of epsilon, both logarithmic. Slopes: {slopes}. Dotted: the "
@@ -232,7 +232,7 @@ def gaussian(spreads: Sequence[float], classes: int) -> Figure:
     axes = figure.subplots()
     exact = [theory.gaussian_cost(float(s), classes) for s in grid]
     axes.plot(grid, exact, color=style.QUANTITY_COLOURS["cost"], linewidth=2, label="exact")
-    axes.plot(grid, grid**2 * (1 - 1 / classes), color="#222222", linestyle=":", label="s²(1 − 1/n)")
+    axes.plot(grid, grid**2 * (1 - 1 / classes), color="#222222", linestyle=":", label="s²(1 − 1/N)")
     axes.set_ylim(0, 1.25 * exact[-1])
     style.zero_line(axes)
     style.tidy(axes, x="standard deviation s of the logits", y="E[L − H] (nats)")
@@ -263,7 +263,7 @@ def image_costs(panels: Mapping[str, theory.Trace]) -> Figure:
         spoken.append(
             f"{title}: {right.sum()} images right, {positive} of them above zero; mean cost {cost.mean():+.3f}"
         )
-    row[0].set_ylabel("cost of one image  Σ pY − Y_label")
+    row[0].set_ylabel("cost of one image  $\\sum_n p_n Y_n - Y_{\\mathrm{label}}$")
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     figure.set_label(f"Cost of single images against the probability of their label. {'; '.join(spoken)}.")
     return figure

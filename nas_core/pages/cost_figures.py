@@ -104,7 +104,7 @@ def training(results: Sequence) -> Figure:
     figure = style.new_figure(5.6)
     rows = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 3))
     style.curve(rows[0], epochs, loss, Pen(style.QUANTITY_COLOURS["loss"]))
-    style.curve(rows[1], epochs, score, Pen("#222222"))
+    style.curve(rows[1], epochs, score, Pen("#222222"), within=(0, 1))
     for edge, pen in enumerate(style.edge_pens(cell)):
         style.curve(rows[2], epochs, cost[..., edge], pen)
     style.curve(rows[2], epochs, total, _TOTAL)
@@ -200,8 +200,11 @@ def skip_course(results: Sequence) -> Figure:
     epochs, skip, others = skip_sizes(results)
     figure = style.new_figure(3.2)
     axes = figure.subplots()
-    style.curve(axes, epochs, skip, Pen(style.OPERATION_COLOURS["skip_connect"], label="skip_connect"))
-    style.curve(axes, epochs, others, Pen(style.SERIES[3][0], "--", label="other operations, mean size"))
+    for values, pen in (
+        (skip, Pen(style.OPERATION_COLOURS["skip_connect"], label="skip_connect")),
+        (others, Pen(style.SERIES[3][0], "--", label="other operations, mean size")),
+    ):
+        style.curve(axes, epochs, values, pen, within=(0, np.inf))
     style.zero_line(axes)
     style.tidy(axes, x="epoch", y="size of the cost")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
@@ -292,7 +295,7 @@ def sums(groups: Mapping[str, Sequence]) -> Figure:
         x = epochs if len(longest) == 1 else epochs / len(epochs)
         pen = Pen(colour, line, marker, label=title)
         style.curve(left, x, cost.sum(axis=-1), pen)
-        style.curve(right, x, summary.stack(runs, "train_accuracy"), pen)
+        style.curve(right, x, summary.stack(runs, "train_accuracy"), pen, within=(0, 1))
         ends = cost.sum(axis=-1).mean(axis=0)
         spoken.append(f"{title} from {ends[0]:+.3f} to {ends[-1]:+.3f}")
     words = "epoch" if len(longest) == 1 else "share of training"

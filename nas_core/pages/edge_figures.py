@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.typing import LineStyleType
+from matplotlib.ticker import MaxNLocator
 
 from nas_core.lab.ablations import BETWEEN, DIRECT, FIRST
 from nas_core.pages import assignment_drawings as assignment
@@ -197,11 +197,10 @@ def together(results: Mapping[str, Sequence]) -> Figure:
 
 def _draw_differences(axes: Axes, groups: Mapping[str, Sequence]) -> None:
     """One line a setting."""
-    greys = np.linspace(0.0, 0.6, len(groups))
-    lines: tuple[LineStyleType, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-    for (label, runs), shade, line in zip(groups.items(), greys, lines * len(groups), strict=False):
+    looks = style.SERIES * len(groups)
+    for (label, runs), (colour, line, _) in zip(groups.items(), looks, strict=False):
         epochs, values = measures.difference_curve(runs)
-        style.curve(axes, epochs, values, Pen((0.48, 0.19 + 0.5 * shade, shade), line, label=label, width=1.3))
+        style.curve(axes, epochs, values, Pen(colour, line, label=label, width=1.3))
     for patch in axes.collections:
         patch.set_alpha(0.06)
     style.zero_line(axes)
@@ -226,6 +225,7 @@ def forest(results: Mapping[str, Sequence]) -> Figure:
         spoken.append(f"{label} {_said(summary.interval(measures.differences(runs, 'end'))[0])}")
     style.zero_line(axes, vertical=True)
     style.tidy(axes, x="cost (1,2) − cost (0,2), same operation")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_yticks(range(len(groups)), [heading(label) for label in groups])
     axes.invert_yaxis()
     names = [measures.WHEN_WORDS[when] for when in _TIMES] + ["at the end, fed samples"]
@@ -274,17 +274,17 @@ def response(results: Mapping[str, Sequence]) -> Figure:
     """Dose and response: difference at the end against how often training reaches (1,2), relative to (0,2), and against
     how often it reaches one way through (0,1) and (1,2)."""
     found = measures.responses(results)
-    figure = style.new_figure(3.9)
-    row = figure.subplots(1, 2, sharey=True)
+    figure = style.new_figure(7.0)
+    row = figure.subplots(2, 1, sharex=True)
     for axes, which, title in zip(row, ("lead", "path_lead"), ("the edge (1,2)", "one way 0-1-2"), strict=True):
         for label, (dose, values) in found.items():
             _point(axes, getattr(dose, which), values, label)
         style.zero_line(axes)
         style.zero_line(axes, vertical=True)
-        style.tidy(axes, x="log₂ of updates, relative to (0,2)", title=title)
+        below = "log₂ of updates, relative to (0,2)" if axes is row[-1] else ""
+        style.tidy(axes, x=below, y="cost (1,2) − cost (0,2),\nconvolutions, fed samples", title=title)
         axes.set_xlim(-5.6, 2.9)
         axes.set_xticks(range(-3, 2))
-    row[0].set_ylabel("cost (1,2) − cost (0,2),\nconvolutions, fed samples")
     handles = [
         Line2D([], [], color="#222222", marker=marker, markerfacecolor=face, linestyle="", label=words)
         for words, (marker, face) in _SETTING_MARKERS.items()
@@ -298,8 +298,8 @@ def response(results: Mapping[str, Sequence]) -> Figure:
         for label, (dose, values) in found.items()
     ]
     figure.set_label(
-        "Difference in cost by setting, against log₂ of the update shares of edge (1,2) (left) and of one way through it "
-        f"(right), relative to (0,2): {'; '.join(words)}."
+        "Difference in cost by setting, against log₂ of the update shares of edge (1,2) (above) and of one way through it "
+        f"(below), relative to (0,2): {'; '.join(words)}."
     )
     return figure
 
@@ -331,5 +331,7 @@ def _name_points(axes: Axes, points: Mapping[str, tuple[float, np.ndarray]]) -> 
         for label, y in zip(labels, style.spread([means[label] for label in labels], room), strict=True):
             axes.annotate(
                 label, (points[label][0], means[label]), xytext=(x, y), ha=side, va="center",
-                fontsize=style.SMALL, arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#999999"},
+                fontsize=style.SMALL, zorder=4,
+                arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#777777", "relpos": (is_left, 0.5), "zorder": 1},
+                bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import ColorType
 
 from nas_core.derive import RULES
 from nas_core.pages import style, summary
@@ -21,7 +22,8 @@ from nas_core.pages.style import Pen
 from nas_core.patterns import intermediate
 from nas_core.space import NONE, OPERATIONS
 
-_LABEL_COLOURS = ("#222222", "#aa3377", "#228833", "#4477aa", "#bb8800", "#882255", "#44aa99", "#999933")
+_SWEEP_COLOURS = {"phase diagram": "#999999", "settings of P-univ": "#d55e00"}
+_MORE_COLOURS = ("#44aa99", "#999933", "#777777")
 
 
 @style.styled
@@ -80,7 +82,8 @@ def shape_over_time(results: Mapping[str, Sequence]) -> Figure:
             np.array([[getattr(own, name) for own in run] for run in forms], dtype=float) for name in ("width", "depth")
         )
         for axes, values in zip(row, (width, depth), strict=True):
-            style.curve(axes, np.arange(values.shape[1]), values, Pen(colour, line, marker, label=title or "runs"))
+            pen = Pen(colour, line, marker, label=title or "runs")
+            style.curve(axes, np.arange(values.shape[1]), values, pen, within=(0, max(nodes)))
         spoken.append(
             f"{title or 'runs'}: width {width[:, -1].mean():.2f}, depth {depth[:, -1].mean():.2f} at the end."
         )
@@ -103,11 +106,12 @@ def recovery_against_crossing(results: Mapping[str, Sequence]) -> Figure:
     axes = figure.subplots()
     jitter = np.random.default_rng(0).uniform(-0.012, 0.012, (len(own), 2))
     labels = list(dict.fromkeys(fate.label for fate in own))
+    colours = _colours(labels)
     for fate, shift in zip(own, jitter, strict=True):
         x, y = _shares(fate)
         axes.plot(
             x + shift[0], y + shift[1], marker=style.EDGE_MARKERS[fate.kind], markersize=5.5, alpha=0.75, linestyle="",
-            color=_LABEL_COLOURS[labels.index(fate.label) % len(_LABEL_COLOURS)], markeredgewidth=0,
+            color=colours[fate.label], markeredgewidth=0,
         )  # fmt: skip
     axes.plot([0, 1], [0, 1], color="#444444", linewidth=0.9, zorder=0.5)
     for draw in (axes.axhline, axes.axvline):
@@ -120,10 +124,7 @@ def recovery_against_crossing(results: Mapping[str, Sequence]) -> Figure:
     style.tidy(axes, x="cost turns negative (share of the search)", y="edge is back (share of the search)")
     if not own:
         style.say_empty(axes, "no edge was dropped")
-    handles = [
-        Line2D([], [], linestyle="", marker="o", color=_LABEL_COLOURS[index % len(_LABEL_COLOURS)], label=label)
-        for index, label in enumerate(labels)
-    ]
+    handles = [Line2D([], [], linestyle="", marker="o", color=colour, label=label) for label, colour in colours.items()]
     handles += [
         Line2D([], [], linestyle="", marker=marker, color="#777777", label=f"{kind} edge")
         for kind, marker in style.EDGE_MARKERS.items()
@@ -136,6 +137,15 @@ def recovery_against_crossing(results: Mapping[str, Sequence]) -> Figure:
         f"{len(back)} came back, {above} of them after their cost had turned."
     )
     return figure
+
+
+def _colours(labels: Sequence[str]) -> dict[str, ColorType]:
+    """A colour a label: a method and a sweep their own, the others what is left, then colours that no series has."""
+    others = [label for label in labels if label not in _SWEEP_COLOURS]
+    first, more = others[: len(style.SERIES)], others[len(style.SERIES) :]
+    found: dict[str, ColorType] = {label: look[0] for label, look in zip(first, style.looks(first), strict=True)}
+    found |= dict(zip(more, _MORE_COLOURS * len(more), strict=False))
+    return {label: found.get(label, _SWEEP_COLOURS.get(label)) for label in labels}
 
 
 def _shares(fate: Fate) -> tuple[float, float]:
@@ -151,6 +161,7 @@ def lag_and_life(results: Mapping[str, Sequence]) -> Figure:
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     figure = style.new_figure(2.1 * rows + 0.5)
+    figure.get_layout_engine().set(wspace=0.07)  # ticks at the ends of neighbours would touch
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     spoken = []
     for axes, (title, runs) in zip(grid, groups.items(), strict=False):
@@ -219,14 +230,15 @@ def rules_over_time(runs: Sequence) -> Figure:
         wirings = np.array([[rule(own, cell) for own in run.arrays["probability"][:, 0]] for run in runs])
         kept = (wirings != NONE).astype(float)
         inner, outer = (kept[..., part].mean(axis=-1) for part in (intermediate(cell), ~intermediate(cell)))
-        for axes, values in zip(row, (kept.sum(axis=-1), outer - inner), strict=True):
-            style.curve(axes, np.arange(values.shape[1]), values, Pen(colour, line, marker, label=name))
+        both = (kept.sum(axis=-1), (0, kept.shape[-1])), (outer - inner, (-1, 1))
+        for axes, (values, within) in zip(row, both, strict=True):
+            style.curve(axes, np.arange(values.shape[1]), values, Pen(colour, line, marker, label=name), within=within)
         spoken.append(
             f"{name}: {kept[:, 0].sum(axis=-1).mean():.1f} edges at first, {kept[:, -1].sum(axis=-1).mean():.1f} at the end."
         )
     style.zero_line(row[1])
     style.tidy(row[0], x="epoch", y=f"edges kept of {len(cell.edges)}")
-    style.tidy(row[1], x="epoch", y="share of input − of intermediate edges")
+    style.tidy(row[1], x="epoch", y="share of input −\nof intermediate edges")
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     figure.set_label(f"What every derivation rule keeps of the same α over epochs, n = {len(runs)}. {' '.join(spoken)}")
     return figure
@@ -247,4 +259,4 @@ _TILES = ["#ffffff", *(style.OPERATION_COLOURS[name] for name in OPERATIONS[1:])
 
 def _title(title: str, runs: Sequence) -> str:
     """A panel's title in lines that fit it."""
-    return textwrap.fill(f"{title} (n = {len(runs)})", 24)
+    return textwrap.fill(f"{title} (n = {len(runs)})".replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), 24)

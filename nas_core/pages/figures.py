@@ -166,12 +166,14 @@ def probability(results: Sequence, group: int = 0) -> Figure:
         for name in cell.edges[edge].operations:
             # The title says the class: solid lines without markers leave eight curves readable.
             pen = Pen(style.OPERATION_COLOURS[name], width=2.6 if name == "none" else 1.5)
-            style.curve(axes, epochs, values[..., edge, OPERATIONS.index(name)], pen)
+            style.curve(axes, epochs, values[..., edge, OPERATIONS.index(name)], pen, within=(0, 1))
         style.tidy(axes, title=_edge_title(cell, edge, kind if columns == 3 else ""))
         axes.tick_params(labelbottom=edge + columns >= len(cell.edges))
     for axes in grid[len(cell.edges) :]:
         axes.set_axis_off()
-    grid[0].set_ylim(-0.02, 1.02)
+    # Where no probability rises, a scale up to 1 would show eight lines as one.
+    most = min(1.0, 1.2 * float(np.nanmax(np.stack(summary.band(values)))))
+    grid[0].set_ylim(-0.02 * most, 1.02 * most)
     figure.supxlabel("epoch", fontsize=style.FONT)
     figure.supylabel("P(operation)", fontsize=style.FONT)
     used = [name for name in OPERATIONS if any(name in edge.operations for edge in cell.edges)]
@@ -251,7 +253,7 @@ def draw_map(figure: Figure, axes, cell, found: summary.Estimates) -> None:
     image = axes.imshow(scaled, cmap=colours, norm=TwoSlopeNorm(0, -limit, limit), aspect="auto")
     for edge, operation in np.ndindex(found.mean.shape):
         mean, error, shown = (own[edge, operation] for own in found)
-        dark = np.isfinite(mean) and abs(mean) > 0.75 * largest
+        dark = np.isfinite(mean) and style.is_dark(image.cmap(image.norm(mean / 10.0**exponent)))
         axes.text(
             operation, edge, _map_text(float(mean), float(error), bool(shown), exponent), ha="center", va="center",
             fontsize=style.SMALL, color="white" if dark else "black",
@@ -276,6 +278,7 @@ def _map_text(mean: float, error: float, shown: bool, exponent: int) -> str:
     if mean == 0:
         return "0"
     text = f"{mean / 10.0**exponent:.2f}".replace("-", "−")
+    text = "0.00" if text == "−0.00" else text
     spread = f"\n±{error / 10.0**exponent:.2f}" if np.isfinite(error) else ""
     return (text if shown else f"({text})") + spread
 
@@ -291,10 +294,10 @@ def survivors(results: Mapping[str, Sequence]) -> Figure:
         alive = summary.survivors(group_results)
         edges = max(edges, alive.shape[-1])
         counts = alive.sum(axis=-1)
-        style.curve(axes, np.arange(counts.shape[1]), counts, Pen(colour, line, marker, 1.9, title or "runs"))
+        pen = Pen(colour, line, marker, 1.9, title or "runs")
+        style.curve(axes, np.arange(counts.shape[1]), counts, pen, within=(0, alive.shape[-1]))
         spoken.append(f"{title or 'runs'} from {counts[:, 0].mean():.1f} to {counts[:, -1].mean():.1f}")
     style.tidy(axes, x="epoch", y=f"edges not dropped (of {edges})")
-    # A t-interval knows nothing of the bounds of a count: cut what lies outside them.
     axes.set_ylim(-0.15, edges + 0.15)
     axes.set_yticks(range(0, edges + 1, 1 if edges <= 8 else 2))
     figure.legend(loc="outside upper center", ncols=min(3, len(groups)), frameon=False)
@@ -314,7 +317,7 @@ def accuracy(results: Sequence | Mapping[str, Sequence]) -> Figure:
         for position, which in enumerate(summary.SETS):
             colour = ("#222222", "#aa3377")[position]
             pen = Pen(colour, style.SET_LINES[which], label=summary.SET_WORDS[which])
-            style.curve(axes, summary.evaluated(group_results), values[..., position], pen)
+            style.curve(axes, summary.evaluated(group_results), values[..., position], pen, within=(0, 1))
         style.tidy(axes, x="epoch", title=title)
         ends = summary.band(values)[0][-1]
         held = f" and {ends[1]:.2f} on held-out ones" if np.isfinite(ends[1]) else "; there are no held-out images"

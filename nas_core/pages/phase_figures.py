@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from nas_core.lab.variations import ALPHA_FACTORS, PHASE, THETA_FACTORS
 from nas_core.pages import style, sweeps
 
 _BOUNDARIES = {False: ("every step in full", "#000000", "-", "o"), True: ("discounted for noise", "#009e73", "--", "s")}
+_SHADES = matplotlib.colormaps["Purples"]
 _THETA_LOOKS = {theta: look for theta, look in zip(THETA_FACTORS, style.SERIES, strict=False)}
 
 
@@ -28,7 +31,7 @@ def phase_diagram(results: Mapping[str, Sequence]) -> Figure:
     for (alpha, theta), runs in points.items():
         share[THETA_FACTORS.index(theta), ALPHA_FACTORS.index(alpha)] = sweeps.dropped(runs)
     image = axes.imshow(
-        np.ma.masked_invalid(share), cmap="Purples", vmin=0, vmax=1, origin="lower", aspect="auto",
+        np.ma.masked_invalid(share), cmap=_SHADES, vmin=0, vmax=1, origin="lower", aspect="auto",
     )  # fmt: skip
     for row, column in np.ndindex(share.shape):
         _write(axes, row, column, float(share[row, column]), points)
@@ -57,8 +60,13 @@ def phase_diagram(results: Mapping[str, Sequence]) -> Figure:
 def _write(axes: Axes, row: int, column: int, share: float, points: Mapping) -> None:
     runs = points.get((ALPHA_FACTORS[column], THETA_FACTORS[row]))
     text = f"{share:.2f}\nn = {len(runs)}" if runs else "not\nrecorded"
-    colour = "white" if np.isfinite(share) and share > 0.55 else "#222222" if runs else "#777777"
-    axes.text(column, row - 0.17, text, ha="center", va="center", fontsize=style.SMALL, color=colour)
+    cell = _SHADES(share) if runs else "white"
+    colour = "white" if style.is_dark(cell) else "#222222" if runs else "#777777"
+    # Above the predicted boundary, which crosses cells: an outline in the cell's colour keeps the number readable.
+    axes.text(
+        column, row - 0.17, text, ha="center", va="center", fontsize=style.SMALL, color=colour, zorder=4,
+        path_effects=[withStroke(linewidth=3, foreground=cell)],
+    )  # fmt: skip
 
 
 def _column(factor: float) -> float:

@@ -16,7 +16,7 @@ from matplotlib.typing import LineStyleType
 from nas_core.pages import stack_measures, style, summary
 from nas_core.pages.stack_gradients import WORDS, Anatomy
 from nas_core.pages.style import Pen
-from nas_core.space import OPERATIONS
+from nas_core.space import OPERATIONS, Cell
 
 _TINY = np.finfo(float).tiny
 _SIGNED = matplotlib.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
@@ -93,13 +93,14 @@ def cell_maps(groups: Mapping[str, Sequence]) -> Figure:
     spoken = []
     for axes, (title, own) in zip(rows, maps.items(), strict=True):
         image = axes.imshow(own, cmap="cividis_r", norm=scale, aspect="auto")
+        digits = 2 if own.min() < 10.0**exponent and edges <= 8 else 1  # narrow cells have no room for two
         for place in np.ndindex(own.shape):
-            text = f"{own[place] / 10.0**exponent:.2g}"
+            text = f"{own[place] / 10.0**exponent:.{digits}f}"
             if np.isfinite(errors[title][place]):
-                text += f"\n±{errors[title][place] / 10.0**exponent:.1g}"
+                text += f"\n±{errors[title][place] / 10.0**exponent:.{digits}f}"
             axes.text(
                 *place[::-1], text, ha="center", va="center", fontsize=style.SMALL,
-                color="white" if scale(own[place]) > 0.5 else "black",
+                color="white" if style.is_dark(image.cmap(scale(own[place]))) else "black",
             )  # fmt: skip
         axes.set_yticks(range(cells), [f"cell {position + 1}" for position in range(cells)])
         axes.set_title(title, loc="left")
@@ -109,11 +110,21 @@ def cell_maps(groups: Mapping[str, Sequence]) -> Figure:
     power = str(exponent).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
     bar = figure.colorbar(image, ax=list(rows), label=f"mean |cost|; numbers in 10{power}", pad=0.015, aspect=25)
     bar.minorticks_off()
-    bar.set_ticks(ends, labels=[f"{end / 10.0**exponent:.2g}" for end in (low, high)])
-    names = [f"e{edge} {style.EDGE_SIGNS[cell.edge_class(edge)]}" for edge in range(edges)]
+    ticks = _log_ticks(*ends)
+    bar.set_ticks(ticks, labels=[f"{tick / 10.0**exponent:.2g}" for tick in ticks])
+    between = " " if edges <= 8 else "\n"  # side by side, the names of many edges would touch
+    names = [f"e{edge}{between}{style.EDGE_SIGNS[cell.edge_class(edge)]}" for edge in range(edges)]
     rows[-1].set_xticks(range(edges), names)
     figure.set_label(f"Mean size of the cost of every cell (rows) and edge (columns). {' '.join(spoken)}")
     return figure
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times every power of ten within the limits, fewer where these are many; the limits where there are none."""
+    powers = range(int(np.floor(np.log10(low))), int(np.floor(np.log10(high))) + 1)
+    fine, coarse = ([m * 10.0**power for power in powers for m in steps] for steps in ((1, 2, 5), (1,)))
+    found = [tick for tick in (fine if len(powers) <= 4 else coarse) if low <= tick <= high]
+    return found[:: -(-len(found) // 9)] if len(found) > 1 else [low, high]
 
 
 @style.styled
@@ -161,31 +172,52 @@ def _log_curve(axes: Axes, x: np.ndarray, values: np.ndarray, pen: Pen) -> None:
 
 @style.styled
 def two_cells(results: Sequence) -> Figure:
-    """Fig 19: the mean cost of every edge of the second-last and of the last cell while θ is trained, with its sum."""
+    """Fig 19: the mean cost of every edge of the second-last and of the last cell while θ is trained, with its sum; a band
+    for the sum alone, as those of the edges would cover each other."""
     cell = summary.cell_of(results[0])
     epochs, cost = stack_measures.trend(results)
-    figure = style.new_figure(3.8)
+    figure = style.new_figure(4.2)
     row = figure.subplots(1, 2)
+    pens = _pens(cell)
     spoken = []
     for axes, position, title in zip(row, (-2, -1), ("(a) second-last cell", "(b) last cell"), strict=True):
         own = cost[:, :, position]
-        for edge, pen in enumerate(style.edge_pens(cell)):
-            style.curve(axes, epochs, own[..., edge], pen)
-        style.curve(axes, epochs, own.sum(-1), Pen(style.QUANTITY_COLOURS["cost"], width=2.4))
+        every = max(1, len(epochs) // 6)
+        for edge, pen in enumerate(pens):
+            axes.plot(
+                epochs, own[..., edge].mean(0), color=pen.colour, linestyle=pen.line, linewidth=pen.width, zorder=2.1,
+                marker=pen.marker, markersize=4.5, markevery=(edge * every // len(pens), every), label=pen.label,
+            )  # fmt: skip
+        style.curve(axes, epochs, own.sum(-1), Pen(style.QUANTITY_COLOURS["cost"], width=2.4, label="sum over edges"))
         style.zero_line(axes)
         style.tidy(axes, x="epoch", title=title)
         total = own.sum(-1).mean(0)
         spoken.append(f"{title} sum {total[0]:+.2g} in the first epoch, {total[-1]:+.2g} in the last")
     row[0].set_ylabel("mean cost per edge  Σ Z·C")
-    total = Line2D([], [], color=style.QUANTITY_COLOURS["cost"], linewidth=2.4, label="sum over edges")
-    figure.legend(handles=[*style.class_handles(cell), total], loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(
+        *row[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, handlelength=3
+    )
     figure.draw_without_rendering()
     for axes, position in zip(row, (-2, -1), strict=True):
         ends = cost[:, -1, position].mean(0)
-        names = [(ends[edge], f"e{edge}", pen.colour) for edge, pen in enumerate(style.edge_pens(cell))]
+        names = [(ends[edge], f"e{edge}", pen.colour) for edge, pen in enumerate(pens)]
         style.end_labels(axes, epochs[-1], [*names, (ends.sum(), "sum", style.QUANTITY_COLOURS["cost"])])
     figure.set_label(f"Cost per edge over epochs; the two scales differ. {'; '.join(spoken)}.")
     return figure
+
+
+def _pens(cell: Cell) -> list[Pen]:
+    """The pens of a cell's edges, told apart within a class by dashes and marker too: here lines lie close together."""
+    lines: tuple[LineStyleType, ...] = ("-", (0, (6, 1.5)), (0, (4, 1, 1, 1)), (0, (1, 1)))
+    markers = {"input": "os^v", "intermediate": "DPX*"}
+    seen: dict[str, int] = {}
+    pens = []
+    for edge, pen in enumerate(style.edge_pens(cell)):
+        kind = cell.edge_class(edge)
+        rank = seen[kind] = seen.get(kind, -1) + 1
+        look = lines[rank % len(lines)], markers[kind][rank % len(markers[kind])]
+        pens.append(Pen(pen.colour, *look, 1.1, f"e{edge}, {kind} edge"))
+    return pens
 
 
 @style.styled

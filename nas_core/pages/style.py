@@ -109,9 +109,13 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), facecolor="white", layout=layout)
 
 
-def curve(axes: Axes, x: np.ndarray, values: np.ndarray, pen: Pen) -> None:
-    """Mean over seeds of ``values`` [s, X] as a line, its t-interval as a band; nothing where all is NaN."""
+def curve(
+    axes: Axes, x: np.ndarray, values: np.ndarray, pen: Pen, within: tuple[float, float] = (-np.inf, np.inf)
+) -> None:
+    """Mean over seeds of ``values`` [s, X] as a line, its t-interval as a band, cut to ``within``, what the values can be: a
+    t-interval knows nothing of that. Nothing where all is NaN."""
     mean, low, high = summary.band(values)
+    low, high = (np.clip(bound, *within) for bound in (low, high))
     if not np.isfinite(mean).any():
         return
     every = max(1, len(x) // 8)
@@ -129,6 +133,14 @@ def looks(labels: Sequence[str]) -> list[tuple[ColorType, LineStyleType, str]]:
     own = {label: SERIES[METHODS.index(label)] for label in labels if label in METHODS}
     left = iter([look for look in SERIES if look not in own.values()])
     return [own[label] if label in own else next(left) for label in labels]
+
+
+def is_dark(colour: ColorType) -> bool:
+    """Whether white is easier to read on ``colour`` than black, by the contrast of WCAG 2."""
+    channels = np.array(matplotlib.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05
 
 
 def tidy(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nas_core.pages import style
@@ -48,8 +49,13 @@ def agreement(results: Results, titles: Sequence[str] = (LAYER, INSTANCE_AFFINE,
             spoken.append(f"{title} {when}: correlation {together:+.2f}")
         row[0].set_ylabel(when)
     figure.supxlabel("cost under batch norm, ReLU-Conv-BN", fontsize=style.FONT)
+    figure.supylabel("cost under the variant", fontsize=style.FONT)
     names = [name for position, name in enumerate(OPERATIONS) if position != NONE]
-    figure.legend(handles=style.operation_handles(names), loc="outside upper center", ncols=4, frameon=False)
+    marks = [
+        Line2D([], [], linestyle="", marker="o", markersize=4, color=style.OPERATION_COLOURS[name], label=name)
+        for name in names
+    ]
+    figure.legend(handles=marks, loc="outside upper center", ncols=4, frameon=False)
     figure.set_label(f"Cost of every operation and edge, a variant against batch norm. {'; '.join(spoken)}.")
     return figure
 
@@ -61,6 +67,6 @@ def _scatter(axes: Axes, base: np.ndarray, own: np.ndarray) -> None:
     axes.axline((0, 0), slope=1, color="#444444", linewidth=0.9, linestyle=(0, (4, 3)))
     style.zero_line(axes)
     style.zero_line(axes, vertical=True)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(nbins=2))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=2))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3))
     axes.spines[["top", "right"]].set_visible(False)
