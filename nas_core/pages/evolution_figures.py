@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import ColorType
@@ -22,7 +24,7 @@ from nas_core.pages.style import Pen
 from nas_core.patterns import intermediate
 from nas_core.space import NONE, OPERATIONS
 
-_SWEEP_COLOURS = {"phase diagram": "#999999", "settings of P-univ": "#d55e00"}
+_SWEEP_COLOURS: dict[str, ColorType] = {"phase diagram": "#999999", "settings of P-univ": "#d55e00"}
 _MORE_COLOURS = ("#44aa99", "#999933", "#777777")
 
 
@@ -145,7 +147,8 @@ def _colours(labels: Sequence[str]) -> dict[str, ColorType]:
     first, more = others[: len(style.SERIES)], others[len(style.SERIES) :]
     found: dict[str, ColorType] = {label: look[0] for label, look in zip(first, style.looks(first), strict=True)}
     found |= dict(zip(more, _MORE_COLOURS * len(more), strict=False))
-    return {label: found.get(label, _SWEEP_COLOURS.get(label)) for label in labels}
+    found |= {label: colour for label, colour in _SWEEP_COLOURS.items() if label in labels}
+    return {label: found[label] for label in labels}
 
 
 def _shares(fate: Fate) -> tuple[float, float]:
@@ -161,7 +164,7 @@ def lag_and_life(results: Mapping[str, Sequence]) -> Figure:
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     figure = style.new_figure(2.1 * rows + 0.5)
-    figure.get_layout_engine().set(wspace=0.07)  # ticks at the ends of neighbours would touch
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(wspace=0.07)  # else ticks of neighbours touch
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     spoken = []
     for axes, (title, runs) in zip(grid, groups.items(), strict=False):
