@@ -360,3 +360,23 @@ def test_a_method_looks_the_same_beside_any_others():
     assert looks["SNAS"] == style.looks(["SNAS"])[0] and looks["bi-level"] == style.looks(["DSNAS", "bi-level"])[1]
     assert len(set(looks.values())) == len(labels)
     assert style.looks(["one", "other"]) == list(style.SERIES[:2])
+
+
+def test_words_on_a_cell_have_the_better_contrast_and_no_sign_at_zero():
+    assert [style.is_dark(colour) for colour in ("black", "#54278f", "#8c8c8c", "white")] == [True, True, False, False]
+    assert figures._map_text(-0.0004, 0.001, False, 0) == "(0.00)\n±0.00"
+    assert figures._map_text(-0.006, np.nan, True, 0) == "−0.01"
+
+
+def test_a_band_stays_within_what_the_values_can_be():
+    axes = style.new_figure(2).subplots()
+    style.curve(axes, np.arange(2), np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]), style.Pen("black"), within=(0, 1))
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert heights.min() == 0 and heights.max() == 1
+
+
+def test_a_scale_of_probabilities_ends_where_they_do():
+    runs = synthetic.runs(2)
+    for run in runs:
+        run.arrays["probability"][:] = 1 / 8
+    assert figures.probability(runs).axes[0].get_ylim()[1] == pytest.approx(0.15, abs=0.01)

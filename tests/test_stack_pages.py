@@ -161,6 +161,15 @@ def test_figures_of_stacks_describe_themselves():
     assert len(stack_figures.cell_maps({"": wide}).axes[0].texts) == 8 * 14
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(0.62, 24, [1, 2, 5, 10, 20]), (3, 4, [3, 4]), (1e-6, 1e2, [10.0**power for power in range(-6, 3)])],
+)
+def test_a_logarithmic_scale_has_round_ticks(low, high, ticks):
+    assert stack_figures._log_ticks(low, high) == pytest.approx(ticks)
+    assert len(stack_figures._log_ticks(1e-300, 1.0)) <= 9
+
+
 @pytest.fixture(scope="module")
 def parts():
     return {"untrained": stack_gradients.anatomy(range(2), 3, 0, 1)}
