@@ -134,7 +134,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "B1": (BILEVEL, verdicts.SINGLE, verdicts.SINGLE_HELD_OUT, BILEVEL_SAME),
     "own images": (BILEVEL_SAME, BILEVEL),
     "R2": edge_measures.SIMPLIFIED,
-    "R2-ctrl": edge_measures.MODIFIED,
+    "R2-ctrl": (*edge_measures.MODIFIED, edge_measures.FIRST_FIXED),
     "fixing": tuple(edge_measures.FACTORS.values()),
     "equal training": (edge_measures.EQUAL, edge_measures.STILL),
     "augmented": (cost_measures.TRAINED,),
