@@ -25,7 +25,7 @@ from nas_core.lab.store import write_atomically
 from nas_core.methods import AuditError
 from nas_core.pages import evolution_tables, figures, style, summary
 from nas_core.pages.claims import number
-from nas_core.pages.evidence import percent, with_interval
+from nas_core.pages.evidence import SHARE, percent, with_interval
 from nas_core.pages.evolution_figures import shape_over_time
 from nas_core.pages.parameters import Parameters
 from nas_core.pages.runs import recorded
@@ -96,11 +96,6 @@ def _share(value: float) -> str:
     return number(value) if np.isfinite(value) else UNKNOWN
 
 
-def _shares(values: np.ndarray) -> str:
-    """A mean share with its interval, cut to what a share can be."""
-    return with_interval(values, lambda value: float(np.clip(value, 0, 1)))
-
-
 def _of(flags: np.ndarray) -> str:
     return f"{int(flags.sum())} of {len(flags)}"
 
@@ -113,7 +108,7 @@ def _median(values: np.ndarray) -> str:
 def growth_table(audits: Sequence[Audit]) -> Table:
     """P1: edges alive at the minimum and at the end, when they drop and come back, and how many runs grow."""
     rows = [
-        (name, str(len(own.runs)), _epochs(own), _shares(own.lowest), _shares(own.last),
+        (name, str(len(own.runs)), _epochs(own), with_interval(own.lowest, within=SHARE), with_interval(own.last, within=SHARE),
          _median(own.dropped), _median(own.recovered), _of(own.grows))
         for name, own in _with(audits, SINGLE)
     ]  # fmt: skip
@@ -141,8 +136,8 @@ def width_table(audits: Sequence[Audit]) -> Table:
 def catastrophe_table(audits: Sequence[Audit]) -> Table:
     """P3: edges alive at the end of bi-level search, beside single-level search."""
     rows = [
-        (own.name, str(len(bi.runs)), _epochs(bi), _shares(bi.last),
-         _shares(own.single.last) if own.runs.get(SINGLE) else UNKNOWN, _of(bi.fails))
+        (own.name, str(len(bi.runs)), _epochs(bi), with_interval(bi.last, within=SHARE),
+         with_interval(own.single.last, within=SHARE) if own.runs.get(SINGLE) else UNKNOWN, _of(bi.fails))
         for own in audits if own.runs.get(BILEVEL) for bi in [own.bilevel]
     ]  # fmt: skip
     header = ("bi-level", "n", "epochs", "share alive at the end", "single-level", "runs that fail")

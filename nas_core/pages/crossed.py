@@ -16,6 +16,7 @@ from nas_core.lab.recipes import CROSSED, CROSSED_DATA, crossed_name
 from nas_core.pages import style, summary
 from nas_core.pages.claims import NOT_REPRODUCED, REPRODUCED, unbroken
 from nas_core.pages.evidence import (
+    ANY,
     BILEVEL,
     BILEVEL_SAME,
     FEWEST_SEEDS,
@@ -127,8 +128,7 @@ EFFECTS: dict[str, Callable[[Results, str], BySeed]] = {
 
 def said(values: BySeed, most: float | None = None) -> str:
     """Mean and interval over seeds, in words; with ``most``, a count, cut to what that can be."""
-    back = float if most is None else lambda value: float(np.clip(value, 0, most))
-    return with_interval(list(values.values()), back)
+    return with_interval(list(values.values()), within=ANY if most is None else (0, most))
 
 
 def _present(results: Results) -> list[str]:

@@ -231,12 +231,8 @@ def adaptive_table(results: Sequence) -> str:
     def rows(state: int) -> list[list[str]]:
         found = _ended(results, state)
         # What each column can be: batches, a share that is negative where time was lost, and three counts of signs.
-        most = (_cap(results[0]), 1.0, *[page.wanted(results[0]).sum()] * 3)
-        least = (0.0, -np.inf, 0.0, 0.0, 0.0)
-        return [
-            [with_interval(column, lambda value, low=low, high=high: float(np.clip(value, low, high)))
-             for column, low, high in zip(found.T, least, most, strict=True)]
-        ]  # fmt: skip
+        limits = [(0, _cap(results[0])), (-np.inf, 1), *[(0, page.wanted(results[0]).sum())] * 3]
+        return [[with_interval(column, within=own) for column, own in zip(found.T, limits, strict=True)]]
 
     own = results[0].meta["config"]
     header = ["θ", f"batches, of {_cap(results[0])}", "share of the time saved", "signs known"]

@@ -8,6 +8,7 @@ a claim's several statements hold. Fewer than five seeds test nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -130,10 +131,14 @@ def lowest_of(curves: np.ndarray) -> np.ndarray:
     return np.array([own[np.nanargmin(other)] for own, other in zip(curves, others, strict=True)])
 
 
-def with_interval(values: Values, back: Callable = float) -> str:
+ANY, SHARE = (-math.inf, math.inf), (0.0, 1.0)
+"""What a number can be."""
+
+
+def with_interval(values: Values, back: Callable = float, within: tuple[float, float] = ANY) -> str:
     """Mean and interval in words, for a sentence or a table; ``back`` takes them from the scale of the test to that of
-    the reader."""
-    mean, low, high = map(back, summary.interval(values))
+    the reader. What lies outside ``within``, what the number can be, is cut: a t-interval knows nothing of that."""
+    mean, low, high = (float(np.clip(back(bound), *within)) for bound in summary.interval(values))
     bounds = f" [{number(low)}, {number(high)}]" if np.isfinite(low) else ""
     return number(mean) + bounds if np.isfinite(mean) else "an unknown value"
 

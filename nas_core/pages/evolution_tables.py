@@ -79,8 +79,8 @@ def outcomes(results: Results) -> str:
 
 
 def _within(values: np.ndarray, most: float) -> str:
-    """Mean and interval of what lies between 0 and ``most``, the interval cut to that."""
-    return with_interval(values, lambda value: float(np.clip(value, 0, most)))
+    """Mean and interval of what lies between 0 and ``most``."""
+    return with_interval(values, within=(0, most))
 
 
 def _width(shapes: Sequence[Shape], cell: Cell) -> str:
@@ -138,7 +138,7 @@ def counts_of(runs: Sequence) -> int:
 def _dated(rows: Sequence[Sequence[float]] | np.ndarray) -> str:
     """The mean over runs of each run's mean epoch; a dash where nothing happened in any."""
     means = _means(rows)
-    return with_interval(means, lambda epoch: max(epoch, 0.0)) if np.isfinite(means).any() else "–"
+    return _within(means, np.inf) if np.isfinite(means).any() else "–"
 
 
 def _means(rows: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:

@@ -167,20 +167,15 @@ def table(results: Mapping[str, Sequence]) -> str:
                 label,
                 str(len(runs)),
                 f"{_steps(runs):.0f}",
-                with_interval(gaps(runs)[:, -1], _within(-1, 1)),
+                with_interval(gaps(runs)[:, -1], within=(-1, 1)),
                 with_interval(held_out_cost(runs)[:, -1]),
-                with_interval(positive_epochs(runs), _within(0, 1)),
-                with_interval(left[:, -1], _within(0, edges)),
-                with_interval(left[every, best] - left[:, -1], _within(-edges, edges)),
+                with_interval(positive_epochs(runs), within=(0, 1)),
+                with_interval(left[:, -1], within=(0, edges)),
+                with_interval(left[every, best] - left[:, -1], within=(-edges, edges)),
             ]
         )
     header = ["search", "n", "steps of α", "gap", "held-out cost", "epochs charged > 0", "edges kept"]
     return markdown([*header, "change if stopped early"], rows, text=1)
-
-
-def _within(least: float, most: float) -> Callable[[float], float]:
-    """Cuts an interval to what a number can be: a t-interval knows nothing of that."""
-    return lambda value: float(np.clip(value, least, most))
 
 
 def _steps(runs: Sequence) -> float:

@@ -11,6 +11,7 @@ from nas_core.lab.recipes import RECIPES
 from nas_core.lab.store import describe
 from nas_core.pages import summary
 from nas_core.pages.claims import number, unbroken
+from nas_core.pages.evidence import SHARE, with_interval
 from nas_core.space import NONE
 
 
@@ -33,12 +34,6 @@ def code(name: str) -> str:
     return f'<code class="docutils literal notranslate">{breaks}</code>'
 
 
-def _mean(values: Iterable[float], least: float = -np.inf, most: float = np.inf) -> str:
-    """A mean over seeds with its 95 % t-interval, cut to what the number can be: a t-interval knows nothing of that."""
-    mean, low, high = np.clip(summary.interval(values), least, most)
-    return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)}, {number(high)}]"
-
-
 def outcomes(results: Mapping[str, Sequence]) -> str:
     """One row an experiment: surviving edges, P(*none*), accuracy on both sets, and C = L − H on both sets, after
     training.
@@ -54,10 +49,10 @@ def outcomes(results: Mapping[str, Sequence]) -> str:
             [
                 label,
                 str(len(runs)),
-                f"{_mean(alive.sum(-1), 0, alive.shape[-1])} of {edges}",
-                _mean(none, 0, 1),
-                *(_mean(accuracy[:, which], 0, 1) for which in (0, 1)),
-                *(_mean(cost[:, which]) for which in (0, 1)),
+                f"{with_interval(alive.sum(-1), within=(0, alive.shape[-1]))} of {edges}",
+                with_interval(none, within=SHARE),
+                *(with_interval(accuracy[:, which], within=SHARE) for which in (0, 1)),
+                *(with_interval(cost[:, which]) for which in (0, 1)),
             ]
         )
     header = ["experiment", "n", "edges that survive", "mean P(none)", "accuracy, training", "accuracy, held out"]
