@@ -433,6 +433,16 @@ def test_report_has_every_pattern_beside_the_frameworks_and_loads_nothing():
     assert "runs that fail" in text and "5 of 5" in text
 
 
+@pytest.mark.parametrize(("kept", "tested"), [(5, False), (0, False), (3, True)])
+def test_the_table_and_the_words_agree_whether_p2_can_be_tested(kept, tested):
+    """Runs that keep every edge, or none, leave nothing to compare; five edges are all of the minimal cell's."""
+    own = made(kept=kept)
+    (row,) = audit_report.width_table([own]).rows
+    words = next(sentence for sentence in audit_report.findings(own) if sentence.startswith("P2"))
+    assert ("not tested" in words) is (not tested) is (row[5] == "not tested")
+    assert (row[4] == audit_report.UNKNOWN) is (not tested)
+
+
 def test_every_figure_of_a_report_says_what_it_shows_and_is_readable(recwarn):
     for own in audit_report.drawn(made(), [made("DARTS", kept=4)]):
         style.svg(own.figure)

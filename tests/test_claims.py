@@ -304,6 +304,16 @@ def test_box_has_its_class_and_escapes_its_text(direction, magnitude, kind):
     )
 
 
+def test_a_box_about_a_part_of_a_claim_names_it_and_its_number():
+    whole = claims.Verdict("B7", REPRODUCED, REPRODUCED, 5, 0.05, 0.01, 0.09, "", "", "tiny", "digits")
+    part = dataclasses.replace(whole, part="random reward", measured="fall of something")
+    assert "<strong>B7</strong>" in claims.box(whole) and claims.claim("B7").measured_as in claims.box(whole)
+    assert "<strong>B7, random reward</strong>" in claims.box(part)
+    assert "Measured: fall of something: " in claims.box(part) and claims.claim("B7").measured_as not in claims.box(
+        part
+    )
+
+
 def test_records_are_json_without_nan():
     rows = claims.records(verdicts.judge_all(as_the_paper()))
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nas_core.lab.store import State, Store, load
-from nas_core.pages import bilevel_measures, claims, overview, verdicts
+from nas_core.pages import bilevel_measures, claims, discussion, overview, verdicts
 
 GOLDEN = Path(__file__).parent / "golden" / "verdicts.json"
 
@@ -22,6 +22,7 @@ def recorded() -> dict:
     return overview.results()
 
 
+@functools.cache
 def judged() -> list[dict]:
     return claims.records(overview.judged(recorded()))
 
@@ -47,6 +48,17 @@ def test_the_chapter_s_experiments_have_five_seeds_and_say_where_they_come_from(
     assert {run.meta["dataset"]["name"] for label in bilevel_measures.RECIPES for run in recorded()[label]} == {
         "cifar10-jpeg"
     }
+
+
+def test_the_discussion_has_the_first_page_s_numbers():
+    """A claim read from other runs would have two numbers in one book."""
+    first = {row["claim_id"]: row for row in judged()}
+    found = [own for group in discussion.readings(discussion.collect("small")).values() for own in group]
+    whole = [own.verdict for own in found if own.answer.measure == own.answer.claim]
+    assert len(whole) > 10
+    numbers = ("n", "estimate", "low", "high", "scale")
+    for row in claims.records(whole):
+        assert [row[name] for name in numbers] == [first[row["claim_id"]][name] for name in numbers], row["claim_id"]
 
 
 def test_costs_add_up_in_every_recorded_run():
