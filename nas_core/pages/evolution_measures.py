@@ -16,7 +16,7 @@ import numpy as np
 from nas_core.derive import RULES, darts_rule
 from nas_core.lab.variations import CONTROLS, PHASE, UNIVERSAL
 from nas_core.pages import summary
-from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Verdict
+from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Verdict, claim
 from nas_core.pages.evidence import (
     BILEVEL,
     FEWEST_SEEDS,
@@ -117,7 +117,7 @@ def wide(results: Results) -> Verdict:
             f"alive at the end: {'; '.join(kept)}. The number is the difference, over all frameworks."
         )
 
-    return _over_frameworks("P2", results, width_of, "share of edges", sentence)
+    return _over_frameworks("P2", results, width_of, "of the edges", sentence)
 
 
 # -- why: the cost ---------------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def rarely_chosen(results: Results) -> Verdict:
         f"{_tally(sign(own, -1) for own in values.values())} frameworks. The number is the difference."
     )
     every = [run for runs in groups.values() for run in runs]
-    return verdict("G-topk", every, difference, "share of edges", direction, magnitude, sentence)
+    return verdict("G-topk", every, difference, "of the edges", direction, magnitude, sentence)
 
 
 def gradients(results: Results) -> Verdict:
@@ -310,7 +310,7 @@ def gradients(results: Results) -> Verdict:
     runs = groups[CORRECTED]
     sentence += " The number is the difference of P2 under the corrected gradient."
     magnitude = grade(direction, magnitude == REPRODUCED, magnitude == PARTLY)
-    return verdict("B3", runs, found[CORRECTED][1].values, "share of edges", direction, magnitude, sentence)
+    return verdict("B3", runs, found[CORRECTED][1].values, "of the edges", direction, magnitude, sentence)
 
 
 def rules(results: Results) -> Verdict:
@@ -353,7 +353,9 @@ def random_reward(results: Results) -> Verdict:
     direction = combine(list(outcomes.values()))
     left = [growth_of(blind).direction, width_of(blind).direction]
     magnitude = grade(direction, left == [NOT_REPRODUCED] * 2, NOT_REPRODUCED in left)
-    words = "; ".join(f"{text} falls by {with_interval(values)}, {outcomes[text]}" for text, values in parts.items())
+    words = "; ".join(
+        f"{text} falls by {with_interval(values)}, {claim('B7').word(outcomes[text])}" for text, values in parts.items()
+    )
     sentence = (
         f"With signs of the cost drawn at random, {words}. Under random reward P1 is {left[0]} and P2 {left[1]}. The "
         "number is the second fall."
@@ -397,7 +399,7 @@ def universal(results: Results) -> Verdict:
         "interval over settings."
     )
     every = [run for runs in groups.values() for run in runs]
-    return verdict("P-univ", every, values, "share of edges", direction, magnitude, sentence)
+    return verdict("P-univ", every, values, "of the edges", direction, magnitude, sentence)
 
 
 MEASURES: dict[str, Callable[[Results], Verdict]] = {
