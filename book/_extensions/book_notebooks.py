@@ -6,26 +6,42 @@ notebook's numbers come from `nas_core` and `results/`, which its key does not c
 MyST-NB runs it again and reports it as it always does."""
 
 import logging
+import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 
+from book_kernels import offered
 from jupyter_cache import get_cache
-from jupyter_cache.executors import load_executor
+from jupyter_cache.executors.basic import JupyterExecutorLocalMproc, ProcessData
 from myst_nb.core.read import create_nb_reader
 from sphinx.util import logging as sphinx_logging
 
+KEPT = "NAS_KEPT"
+
 
 def notebooks(app, env):
-    """(path, how jupyter-cache reads it) of every page with code, what takes longest first: the pages in Markdown, which sum up
-    what all chapters found, then the largest notebook."""
+    """(path, how jupyter-cache reads it) of every page with code, what takes longest first: the largest notebook; then the pages
+    in Markdown, which sum up what all chapters found and compute little of their own."""
     found = []
     for name in env.found_docs:
         path = Path(env.doc2path(name))
         text = path.read_text(encoding="utf-8")
         reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
         if reader is not None:
-            found.append((path.suffix != ".md", -len(text), path, reader.read_fmt))
+            found.append((path.suffix == ".md", -len(text), path, reader.read_fmt))
     return [(path, read_fmt) for *_, path, read_fmt in sorted(found)]
+
+
+class OneByOne(JupyterExecutorLocalMproc):
+    """jupyter-cache's parallel executor, which hands several pages at a time to a process: the last has several left when the
+    others have none. Here whoever is free takes the next page."""
+
+    def run_and_cache(self, *, timeout, allow_errors):
+        """Run every page of the project."""
+        pages = [ProcessData(own.pk, own.uri, self.cache, timeout, allow_errors) for own in self.get_records()]
+        with multiprocessing.Pool() as pool:
+            pool.map(self._EXECUTION_WORKER(), pages, chunksize=1)
 
 
 def run_notebooks(app, env, added, changed, removed):
@@ -39,11 +55,15 @@ def run_notebooks(app, env, added, changed, removed):
     for path, read_fmt in pages:
         cache.add_nb_to_project(str(path), **({"read_data": read_fmt} if read_fmt else {}))
     sphinx_logging.getLogger(__name__).info("running %d notebooks beside each other", len(pages))
-    quiet = logging.getLogger("book_notebooks.executor")
-    quiet.setLevel(logging.CRITICAL)
-    load_executor("local-parallel", cache, logger=quiet).run_and_cache(
-        timeout=config.execution_timeout, allow_errors=config.execution_allow_errors
-    )
+    multiprocessing.get_logger().setLevel(logging.CRITICAL)  # a page that fails runs again, and Sphinx says how
+    with tempfile.TemporaryDirectory() as folder, offered(folder):
+        os.environ[KEPT] = str(Path(folder, "kept"))
+        try:
+            OneByOne(cache, logging.getLogger("book_notebooks.executor")).run_and_cache(
+                timeout=config.execution_timeout, allow_errors=config.execution_allow_errors
+            )
+        finally:
+            del os.environ[KEPT]
     return []
 
 

@@ -22,6 +22,7 @@ from nas_core.pages import summary
 from nas_core.pages.checks import EPSILON
 from nas_core.pages.claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Verdict, number, power
 from nas_core.pages.evidence import SOME, TIGHT, grade
+from nas_core.pages.kept import kept
 from nas_core.pages.tables import markdown
 from nas_core.relaxation import Darts, Sample, Uniform, masked
 from nas_core.space import OPERATIONS, Cell, minimal
@@ -169,6 +170,7 @@ class Study:
     skip: np.ndarray
 
 
+@kept
 def study(seeds: Sequence[int], steps_of_training: int, draws: int) -> Study:
     """One network a seed; ``draws`` architectures for the shares and as many with a skip on (2, 3)."""
     rows = []

@@ -19,6 +19,7 @@ from torch import Tensor
 from nas_core.cost import Measurement, enumerate_samples, probe
 from nas_core.data import DataConfig, prepare
 from nas_core.operations import Normalization
+from nas_core.pages.kept import kept
 from nas_core.relaxation import Dsnas, Relaxation, Sample, Uniform, masked, probability
 from nas_core.space import NONE, OPERATIONS, Cell, simplified
 from nas_core.supernet import NetworkConfig, Supernet
@@ -45,6 +46,7 @@ class Small:
         return probe(self.network, self.images, self.labels, sample)
 
 
+@kept
 def small(seed: int, *, steps: int = 0, cell: Cell | None = None, epsilon: float = 1e-5) -> Small:
     """The simplified cell of Fig 8(a) with :data:`CANDIDATES` (or ``cell``) on 32 digits; with ``steps`` its θ is first
     trained that long on this batch by uniform sampling (SGD, learning rate 0.025, momentum 0.9)."""

@@ -25,6 +25,7 @@ from nas_core.operations import ORDERS, Norm, Normalization
 from nas_core.pages import style, summary
 from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, Verdict, number, power
 from nas_core.pages.evidence import combine
+from nas_core.pages.kept import kept
 from nas_core.pages.style import Pen
 from nas_core.pages.tables import markdown
 from nas_core.relaxation import Darts, Sample, masked
@@ -99,6 +100,7 @@ def _trace(seed: int, **choices) -> theory.Trace:
     return theory.trace(case.network, case.images, case.labels, case.sample)
 
 
+@kept
 def network_residuals(seeds: Sequence[int], **choices) -> dict[str, theory.Residual]:
     """:data:`STATEMENTS` on random cells; ``choices`` are those of :func:`nas_core.theory.random_case`."""
     seen = [_trace(seed, **choices) for seed in seeds]
@@ -166,6 +168,7 @@ class Lesson:
     after: theory.Nothing
 
 
+@kept
 def lesson(setting: Setting, seed: int, steps: int) -> Lesson:
     """The simplified cell of Fig 8(a) on 64 digits, all candidates mixed equally as in DARTS; SGD with the paper's
     learning rate of 0.025 and momentum of 0.9. Trained in single, examined in double precision."""
