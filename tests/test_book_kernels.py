@@ -20,6 +20,7 @@ sys.path.append(str(ROOT / "book" / "_extensions"))
 import book_kernels
 
 WAIT_S = 20
+linux = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
 
 
 def run(*cells, folder):
@@ -36,6 +37,7 @@ def offered(tmp_path_factory):
 
 
 @pytest.mark.xdist_group("kernels")
+@linux
 def test_a_kernel_is_a_fork_with_its_imports_done_in_the_folder_and_environment_that_was_asked_for(
     offered, tmp_path, monkeypatch
 ):
@@ -92,7 +94,7 @@ def gone(process_id):
     return not alive(process_id)
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
+@linux
 @pytest.mark.xdist_group("kernels")
 def test_a_kernel_ends_with_its_notebook_and_with_whoever_asked_for_it(offered, tmp_path):
     assert gone(int(run("import os; print(os.getpid())", folder=tmp_path)))
@@ -140,6 +142,7 @@ def _nursery(place):
     return found
 
 
+@linux
 def test_afterwards_jupyter_finds_its_own_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", "before")
     with book_kernels.offered(tmp_path / "one"):
@@ -149,6 +152,14 @@ def test_afterwards_jupyter_finds_its_own_kernels(tmp_path, monkeypatch):
     with book_kernels.offered(tmp_path / "two"):
         pass
     assert "JUPYTER_PATH" not in os.environ
+
+
+def test_where_forking_is_not_safe_kernels_start_as_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("JUPYTER_PATH", "before")
+    with book_kernels.offered(tmp_path):
+        assert os.environ["JUPYTER_PATH"] == "before"
+    assert list(tmp_path.iterdir()) == []
 
 
 CALLED = []

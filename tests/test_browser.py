@@ -196,6 +196,20 @@ def test_a_picture_has_the_whole_page_and_leaves_the_window_as_it_was(open_body,
     assert tab.evaluate("innerHeight") == VIEWS[0].height
 
 
+def test_a_page_higher_than_a_picture_can_be_has_several(open_body, tmp_path, monkeypatch):
+    monkeypatch.setattr(chromium, "HIGHEST", 2000)
+    tab = open_body(
+        "<div style='height:3000px;background:red'>long</div><div style='height:2500px;background:blue'>end</div>"
+    )
+    written = tab.screenshot(tmp_path / "page.png")
+    assert [own.name for own in written] == ["page.png", "page-2.png", "page-3.png"]
+    first, second, third = map(matplotlib.image.imread, written)
+    # The first two are as high as a picture can be, and the third shows the end of the page.
+    assert first.shape[0] == second.shape[0] == 2000 and third.shape[0] >= 1500
+    assert (first[1000, 600, 0], second[500, 600, 0], second[1500, 600, 2], third[-100, 600, 2]) == (1, 1, 1, 1)
+    assert tab.evaluate("innerHeight") == VIEWS[0].height
+
+
 # The player of wiring evolution, on a page of its own
 
 PLAYER = """(() => {

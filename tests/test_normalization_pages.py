@@ -18,8 +18,8 @@ SEEDS = (0, 1)
 def lessons():
     titles = (
         "batch norm",
-        "layer norm, affine",
-        "instance norm, affine",
+        "affine layer norm",
+        "affine instance norm",
         "instance norm",
         "instance norm, Conv-IN-ReLU",
     )
@@ -52,7 +52,7 @@ def test_gamma_may_stand_in_front_only_where_it_is_constant_over_a_group():
 
 
 def test_instance_norm_learns_nothing_and_affine_only_class_frequencies(lessons):
-    plain, affine, batch = (lessons[title][0] for title in ("instance norm", "instance norm, affine", "batch norm"))
+    plain, affine, batch = (lessons[title][0] for title in ("instance norm", "affine instance norm", "batch norm"))
     assert plain.before.held and plain.after.held
     assert np.abs(plain.loss - math.log(10)).max() < 1e-6
     assert not affine.after.held and affine.before.cost < 1e-12 < affine.after.cost
@@ -104,7 +104,7 @@ def test_verdicts_follow_the_numbers(kinds, lessons):
     learned = lessons | {"instance norm": lessons["batch norm"]}
     affine, instance, order = norms.verdicts(wrong, wrong, learned)
     assert (affine.direction, instance.direction, order.direction) == (NOT_REPRODUCED,) * 3
-    differ = lessons | {"instance norm, affine": [replace(lessons["instance norm, affine"][0], spread=0.1)]}
+    differ = lessons | {"affine instance norm": [replace(lessons["affine instance norm"][0], spread=0.1)]}
     assert norms.verdicts(kinds, kinds, differ)[0].direction == REPRODUCED
 
 

@@ -1,7 +1,11 @@
 """From parameters to runs: pairing, budgets, what is left out, and what a table says of it; on the real search, tiny."""
 
+import re
+from types import SimpleNamespace
+
 import pytest
 
+from nas_core.lab.recipes import RECIPES
 from nas_core.lab.store import MissingResult
 from nas_core.pages import runs, tables, verdicts
 from nas_core.pages.parameters import ParameterError, Parameters
@@ -98,8 +102,20 @@ def test_tables_show_every_experiment_and_every_departure(root):
     table = tables.outcomes(results)
     assert table.count("\n") == 3 and "| bi-level | 2 |" in table and " of 5 |" in table
     departures = tables.deviations(results)
-    assert "| `data.images` | all | 64 | bi-level; single-level |" in departures
+    assert "| `data.images` | all | 64 | all |" in departures
     assert "| `data.size` | native |" in departures or "data.size" not in departures
     assert "weight_decay" not in departures and "sha256" not in departures
     times = tables.runtimes(results)
-    assert "python -m nas_core.lab run corrected_darts_single --scale tiny --seeds 0-1" in times
+    assert "python -m nas_core.lab run corrected_darts_single --scale tiny --seeds 0-1`" in times
+    alone = {label: own[1:] for label, own in results.items()}
+    assert "python -m nas_core.lab run corrected_darts_single --scale tiny --seeds 1`" in tables.runtimes(alone)
+
+
+def test_a_departure_of_many_runs_names_those_that_do_not_depart(root):
+    (run, *_) = runs.collect(TINY, PAIR, lambda words: None)["single-level"]
+    longer = SimpleNamespace(
+        meta={**run.meta, "config": run.meta["config"] | {"epochs": RECIPES[run.meta["recipe"]]("paper").epochs}}
+    )
+    table = tables.deviations({"a": [run], "b": [longer], "c": [run]})
+    assert re.search(r"\| `epochs` \|.*\| all but b \|", table) and re.search(r"\| `data.images` \|.*\| all \|", table)
+    assert re.search(r"\| `epochs` \|.*\| a \|", tables.deviations({"a": [run], "b": [longer]}))

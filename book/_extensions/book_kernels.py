@@ -32,7 +32,11 @@ PARENT_LOOKED_FOR_S = 1.0
 
 @contextlib.contextmanager
 def offered(folder):
-    """While this lasts, Jupyter's kernels are forks of a nursery whose files lie in `folder`."""
+    """While this lasts, Jupyter's kernels are forks of a nursery whose files lie in `folder`. Only on Linux: macOS does not promise
+    that a process which has loaded these libraries can be forked, and Windows has no fork; there kernels start as ever."""
+    if sys.platform != "linux":
+        yield
+        return
     folder = Path(folder)
     place = folder / "nursery"
     spec = {

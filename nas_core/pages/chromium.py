@@ -200,20 +200,26 @@ class Page:
         self._window(view.height)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": view.scheme}])
 
-    def screenshot(self, path: Path):
-        """Write the whole page, not only the window, as a PNG.
+    def screenshot(self, path: Path) -> list[Path]:
+        """Write the whole page, not only the window, as a PNG; of a page higher than :data:`HIGHEST` a second one, ``NAME-2``, and
+        so on. Returns what was written.
 
         The window itself is made as high as the page: a picture of more than the window is laid out anew while it is
         taken, and not always as a reader sees it."""
-        height = self.call("Page.getLayoutMetrics")["cssContentSize"]["height"]
-        self._window(max(self.view.height, min(math.ceil(height), HIGHEST)))
+        height = math.ceil(self.call("Page.getLayoutMetrics")["cssContentSize"]["height"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = []
         try:
-            time.sleep(SETTLING)
-            image = self.call("Page.captureScreenshot", format="png")
+            for number, top in enumerate(range(0, max(height, 1), HIGHEST), 1):
+                own = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+                self._window(min(max(self.view.height, height - top), HIGHEST))
+                self.evaluate(f"window.scrollTo({{top: {top}, behavior: 'instant'}})")
+                time.sleep(SETTLING)
+                own.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+                written.append(own)
         finally:
             self._window(self.view.height)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(image["data"]))
+        return written
 
     def _window(self, height: int):
         window = {"width": self.view.width, "height": height, "deviceScaleFactor": 1, "mobile": self.view.phone}

@@ -277,6 +277,8 @@ def _epoch_words(epochs: np.ndarray) -> str:
     if crossed == 0:
         return "never"
     mean, low, high = summary.interval(epochs)
+    if len(epochs) == 1:
+        return f"{mean:.0f}"  # epochs are counted; only their mean has decimals
     bounds = f" [{max(low, 0):.1f},\u00a0{high:.1f}]" if np.isfinite(low) else ""
     return f"{mean:.1f}{bounds}" + (f" ({crossed} of {len(epochs)})" if crossed < len(epochs) else "")
 

@@ -214,7 +214,7 @@ def _nothing() -> str:
 def _spread() -> str:
     affine, batch = (
         max(norms.lesson(norms.SETTINGS[title], seed, 40).spread for seed in SMALL)
-        for title in ("instance norm, affine", "batch norm")
+        for title in ("affine instance norm", "batch norm")
     )
     return (
         f"Standard deviation of a logit over images after 40 steps: {power(affine)}; under batch norm {number(batch)}."

@@ -143,8 +143,8 @@ class Setting:
 
 SETTINGS = {
     "batch norm": Setting(Normalization("batch")),
-    "layer norm, affine": Setting(KINDS["layer"]),
-    "instance norm, affine": Setting(KINDS["instance"]),
+    "affine layer norm": Setting(KINDS["layer"]),
+    "affine instance norm": Setting(KINDS["instance"]),
     "instance norm": Setting(Normalization("instance")),
     "instance norm, Conv-IN-ReLU": Setting(Normalization("instance"), "conv-norm-relu"),
 }
@@ -400,7 +400,7 @@ def verdicts(
     :mod:`nas_core.pages.variant_measures`. N-IN says "exactly zero" and has one part."""
     parts = [kinds[name] for name in ("layer", "instance")]
     held = [_outcome(all(own.held for own in part.values())) for part in parts]
-    differ = [_outcome(min(o.spread for o in found[f"{name} norm, affine"]) > 1e-9) for name in ("layer", "instance")]
+    differ = [_outcome(min(o.spread for o in found[f"affine {name} norm"]) > 1e-9) for name in ("layer", "instance")]
     zero = [state for own in found["instance norm"] for state in (own.before, own.after)]
     nothing = _outcome(all(state.held for state in zero))
     ordered = _outcome(all(own.held for part in orders.values() for own in part.values()))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nas_core.lab.experiments import format_seeds
 from nas_core.lab.recipes import RECIPES
 from nas_core.lab.store import describe
 from nas_core.pages import summary
@@ -70,8 +71,19 @@ def deviations(results: Mapping[str, Sequence]) -> str:
                 rows.setdefault((path, short(there, path), short(here, path)), []).append(label)
     return markdown(
         ["setting", "paper", "here", "in"],
-        [[f"`{path}`", there, here, "; ".join(labels)] for (path, there, here), labels in sorted(rows.items())],
+        [
+            [f"`{path}`", there, here, _among(labels, list(results))]
+            for (path, there, here), labels in sorted(rows.items())
+        ],
     )
+
+
+def _among(labels: Sequence[str], every: Sequence[str]) -> str:
+    """``labels``, or of many the few that are missing."""
+    missing = [label for label in every if label not in labels]
+    if not missing:
+        return "all"
+    return f"all but {'; '.join(missing)}" if len(missing) < len(labels) else "; ".join(labels)
 
 
 def differences(own: Any, paper: Any, path: str = "") -> list[tuple[str, Any, Any]]:
@@ -98,8 +110,8 @@ def runtimes(results: Mapping[str, Sequence]) -> str:
     rows = []
     for label, runs in results.items():
         minutes = np.array([run.meta["seconds"] for run in runs]) / 60
-        meta = runs[0].meta
-        command = f"`python -m nas_core.lab run {meta['recipe']} --scale {meta['scale']} --seeds 0-{len(runs) - 1}`"
+        meta, seeds = runs[0].meta, format_seeds(run.meta["seed"] for run in runs)
+        command = f"`python -m nas_core.lab run {meta['recipe']} --scale {meta['scale']} --seeds {seeds}`"
         machine = f"{meta['hardware']}, {meta['threads']} thread" + ("s" if meta["threads"] > 1 else "")
         rows.append([label, command, number(float(np.median(minutes))), machine])
     return markdown(["experiment", "command", "minutes a seed", "recorded on"], rows)
