@@ -3,6 +3,7 @@ for the pages of one build."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -109,10 +110,7 @@ def test_a_kernel_ends_with_its_notebook_and_with_whoever_asked_for_it(offered, 
     forks = [
         int(own.name)
         for own in Path("/proc").iterdir()
-        if own.name.isdigit()
-        and alive(own.name)
-        and _session(own) == int(own.name)
-        and _parent(own) == _nursery(nursery)
+        if own.name.isdigit() and alive(own.name) and _session(own) == int(own.name) and _parent(own) == _nursery()
     ]
     assert forks
     asked.send_signal(signal.SIGKILL)
@@ -132,14 +130,22 @@ def _session(process):
     return _field(process, 3)
 
 
-def _nursery(place):
+def _nursery():
+    """The nursery that this process has started; its forks have the same command, but another parent."""
+    command = f"{book_kernels.__file__}\0nursery".encode()
     (found,) = (
         int(own.name)
         for own in Path("/proc").iterdir()
-        if own.name.isdigit() and f"nursery\0{place}".encode() in (own / "cmdline").read_bytes()
-        and _session(own) != int(own.name)
-    )  # fmt: skip
+        if own.name.isdigit() and _parent(own) == os.getpid() and command in (own / "cmdline").read_bytes()
+    )
     return found
+
+
+@linux
+def test_whoever_asks_at_once_is_heard(tmp_path):
+    """The first notebook may ask before the nursery has begun."""
+    with book_kernels.offered(tmp_path), socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(tmp_path / "nursery"))
 
 
 @linux

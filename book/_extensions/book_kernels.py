@@ -49,8 +49,15 @@ def offered(folder):
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     before = os.environ.get("JUPYTER_PATH")
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(folder / "jupyter"), before)))
-    # It ends when its input does, so also when this process is killed.
-    nursery = subprocess.Popen([sys.executable, __file__, "nursery", str(place)], stdin=subprocess.PIPE)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()  # from now on; whoever comes before the imports are done waits
+        # It ends when its input does, so also when this process is killed.
+        nursery = subprocess.Popen(
+            [sys.executable, __file__, "nursery", str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+        )
     try:
         yield
     finally:
@@ -62,14 +69,12 @@ def offered(folder):
             os.environ["JUPYTER_PATH"] = before
 
 
-def nursery(place):
-    """Import what pages import, then fork a kernel for everyone who connects to the socket at `place`."""
+def nursery(descriptor):
+    """Import what pages import, then fork a kernel for everyone who connects to the socket of this descriptor."""
     del sys.path[0]  # a kernel does not find modules beside this file
     # Both are read while modules are imported: the second tells a kernel that it has a parent, and need not greet a user.
     os.environ |= {"MPLBACKEND": BACKEND, "JPY_PARENT_PID": str(os.getpid())}
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(place)
-    listener.listen()  # whoever comes before the imports are done waits
+    listener = socket.socket(fileno=int(descriptor))
     import importlib
     import pkgutil
 

@@ -17,7 +17,7 @@ from jupyter_cache.executors.basic import JupyterExecutorLocalMproc, ProcessData
 from myst_nb.core.read import create_nb_reader
 from sphinx.util import logging as sphinx_logging
 
-KEPT = "NAS_KEPT"
+from nas_core.pages import kept
 
 
 def notebooks(app, env):
@@ -57,13 +57,13 @@ def run_notebooks(app, env, added, changed, removed):
     sphinx_logging.getLogger(__name__).info("running %d notebooks beside each other", len(pages))
     multiprocessing.get_logger().setLevel(logging.CRITICAL)  # a page that fails runs again, and Sphinx says how
     with tempfile.TemporaryDirectory() as folder, offered(folder):
-        os.environ[KEPT] = str(Path(folder, "kept"))
+        os.environ[kept.FOLDER] = str(Path(folder, "kept"))
         try:
             OneByOne(cache, logging.getLogger("book_notebooks.executor")).run_and_cache(
                 timeout=config.execution_timeout, allow_errors=config.execution_allow_errors
             )
         finally:
-            del os.environ[KEPT]
+            del os.environ[kept.FOLDER]
     return []
 
 
