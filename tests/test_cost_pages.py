@@ -337,6 +337,8 @@ def test_tables_count_what_there_is():
     assert len(table) == 9 and all(len(row) == 6 for row in table[:-1])
     for row in table[:-1]:
         assert all(re.match(r"\d+\.\d|never", cell) for cell in row[1:]), row
+    # Epochs are counted: only a mean of several lies in between.
+    assert cost_figures._epoch_words(np.array([3.0])) == "3"
     assert cost_figures._epoch_words(np.array([2.0, np.nan, 4.0])).endswith("(2 of 3)")
     assert cost_figures._epoch_words(np.array([np.nan])) == "never"
 
