@@ -204,6 +204,27 @@ def corrected_proxylessnas(scale: str) -> SearchConfig:
     return _single(scale, Proxyless(), idle="frozen")
 
 
+def corrected_proxylessnas_deep(scale: str) -> SearchConfig:
+    """ProxylessNAS with the paper's cell of four nodes, in two cells at ``small``."""
+    return _narrow_and_deep(corrected_proxylessnas(scale), scale, cells=2, nodes=4)
+
+
+def _darts_deep(scale: str, level: str, alpha_data: str) -> SearchConfig:
+    """DARTS on cells of four nodes; below the paper's scale of half the width, like the single-level searches."""
+    config = _narrow_and_deep(_darts(scale, level, alpha_data), scale, cells=2, nodes=4)
+    return config if scale == "paper" else replace(config, network=replace(config.network, channels=8))
+
+
+def reference_darts_bilevel_deep(scale: str) -> SearchConfig:
+    """P3, Figs 13 and 14, with the paper's cell of four nodes, in two cells at ``small``."""
+    return _darts_deep(scale, "bi", "held_out")
+
+
+def corrected_darts_single_deep(scale: str) -> SearchConfig:
+    """The single-level control of P3 on the paper's cell of four nodes, in two cells at ``small``."""
+    return _darts_deep(scale, "single", "same")
+
+
 def corrected_dsnas_no_decay(scale: str) -> SearchConfig:
     """B3: the paper's gradient, and no weight decay on α."""
     config = corrected_dsnas(scale)
@@ -414,6 +435,9 @@ RECIPES: dict[
             corrected_cost_trained,
             reference_dsnas_deep,
             reference_snas_deep,
+            corrected_proxylessnas_deep,
+            reference_darts_bilevel_deep,
+            corrected_darts_single_deep,
             corrected_dsnas_no_decay,
             corrected_dsnas_baseline,
             corrected_dsnas_reference_gradient,
