@@ -27,6 +27,7 @@ from nas_core.pages.evidence import BILEVEL, SINGLE, CannotTell
 from nas_core.pages.evolution_measures import MEASURES, chosen_and_chance, edge_fates, failure_in, lag, single_level
 from nas_core.pages.evolution_patterns import (
     BASELINE,
+    BILEVEL_DEEP,
     CORRECTED,
     DSNAS_DEEP,
     NO_DECAY,
@@ -34,6 +35,7 @@ from nas_core.pages.evolution_patterns import (
     PUBLISHED,
     RANDOM,
     RECIPES,
+    SINGLE_DEEP,
     SNAS,
     crossing,
     overall,
@@ -488,6 +490,16 @@ def test_every_framework_gets_a_number_and_an_interval_in_every_cell():
     assert rows[PUBLISHED][-1] == "not claimed"
     del given["corrected_snas_single_same"]
     assert "| not recorded |" in evolution_tables.outcomes(given).splitlines()[2]
+
+
+def test_deep_cells_of_darts_have_a_pair_of_their_own_for_p3():
+    """Its control searches the same cell, and is paired by seed."""
+    given = everything() | {BILEVEL_DEEP: group(FULL, (0,)), SINGLE_DEEP: group(FULL, WIDE)[1:]}
+    rows = {row.split(" | ")[0].strip("| "): row for row in evolution_tables.outcomes(given).splitlines()[2:]}
+    assert rows[BILEVEL_DEEP].endswith(unbroken("| −3.00 [−3.00, −3.00] too few seeds, n = 4 |"))
+    assert "| not claimed |" in rows[BILEVEL_DEEP] and rows[SINGLE_DEEP].endswith("| not claimed |")
+    del given[SINGLE_DEEP]
+    assert evolution_tables.outcomes(given).endswith("| not recorded |")
 
 
 def test_the_random_start_is_no_minimum():

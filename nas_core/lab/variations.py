@@ -100,6 +100,9 @@ UNIVERSAL: dict[str, Variation] = {
     "corrected_universal_bilevel_alpha_fast": Variation("bi-level, α's learning rate × 3", alpha=3.0, bilevel=True),
     "corrected_universal_bilevel_one_cell": Variation("bi-level, one cell", cells=1, bilevel=True),
     "corrected_universal_bilevel_three_nodes": Variation("bi-level, three nodes", cell=darts(3), bilevel=True),
+    "corrected_universal_bilevel_four_nodes": Variation(
+        "bi-level, four nodes, half the width", cell=darts(4), channels=8, bilevel=True
+    ),
     "corrected_universal_bilevel_no_skip": Variation(
         "bi-level, no skip_connect", cell=minimal().without("skip_connect"), bilevel=True
     ),

@@ -117,6 +117,13 @@ def catastrophe(results: Results, relaxation: str) -> BySeed:
     return contrast(results, relaxation, {("bi", "held_out"): 1, ("single", "same"): -1})
 
 
+def fewer(results: Results, label: str, control: str) -> BySeed:
+    """P3 of two labels outside the crossing: edges that the runs of ``label`` keep minus those of ``control``, for the
+    seeds that both have."""
+    own, other = (kept(results[name]) if results.get(name) else {} for name in (label, control))
+    return {seed: own[seed] - other[seed] for seed in sorted(own.keys() & other.keys())}
+
+
 EFFECTS: dict[str, Callable[[Results, str], BySeed]] = {
     "held-out images instead of θ's own batch": images,
     "held-out images instead of another batch of θ's": lambda results, name: images(results, name, "train"),

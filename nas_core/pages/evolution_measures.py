@@ -18,7 +18,6 @@ from nas_core.lab.variations import CONTROLS, PHASE, UNIVERSAL
 from nas_core.pages import summary
 from nas_core.pages.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Verdict, claim
 from nas_core.pages.evidence import (
-    BILEVEL,
     FEWEST_SEEDS,
     MODERATE,
     SINGLE,
@@ -38,6 +37,7 @@ from nas_core.pages.evidence import (
 )
 from nas_core.pages.evolution_patterns import (
     BASELINE,
+    BOTH_LEVELS,
     CORRECTED,
     FRAMEWORKS,
     NO_DECAY,
@@ -268,7 +268,7 @@ def chosen_and_chance(runs: Sequence, keep: int = 2) -> tuple[np.ndarray, float]
 def rarely_chosen(results: Results) -> Verdict:
     """G-topk: two edges a node by the strongest operation other than *none*: intermediate edges against chance.
     Magnitude: at most a fifth, or half, of what chance would choose."""
-    groups = present(results, (BILEVEL, *FRAMEWORKS))
+    groups = present(results, BOTH_LEVELS)
     values, ratios, words = {}, [], []
     for label, runs in groups.items():
         chosen, chance = chosen_and_chance(runs)

@@ -41,13 +41,23 @@ CORRECTED = "DSNAS"
 PROXYLESS = "ProxylessNAS"
 SNAS_DEEP = "SNAS, four nodes"
 DSNAS_DEEP = "DSNAS, four nodes"
+PROXYLESS_DEEP = "ProxylessNAS, four nodes"
+SINGLE_DEEP = "single-level, four nodes"
+BILEVEL_DEEP = "bi-level, four nodes"
+DEEP = (SNAS_DEEP, DSNAS_DEEP, PROXYLESS_DEEP, SINGLE_DEEP, BILEVEL_DEEP)
+"""Searches on the paper's own cell."""
 NO_DECAY = "DSNAS, no weight decay on α"
 BASELINE = "DSNAS, with a baseline"
 ONLY_GRADIENT = "DSNAS, the scripts' gradient alone"
 RANDOM = "random reward"
 
-FRAMEWORKS = (SNAS, PUBLISHED, CORRECTED, PROXYLESS, SINGLE, SNAS_DEEP, DSNAS_DEEP, SAMPLED)
+FRAMEWORKS = (
+    SNAS, PUBLISHED, CORRECTED, PROXYLESS, SINGLE, SNAS_DEEP, DSNAS_DEEP, PROXYLESS_DEEP, SINGLE_DEEP, SAMPLED
+)  # fmt: skip
 """Single-level searches, of which P1 and P2 speak; the last label is for runs of a method that are judged alone."""
+
+BOTH_LEVELS = (*FRAMEWORKS, BILEVEL, BILEVEL_DEEP)
+"""These and the bi-level searches, of which P3 speaks."""
 
 VARIANTS = (PUBLISHED, ONLY_GRADIENT, CORRECTED, NO_DECAY, BASELINE, RANDOM)
 """DSNAS with other gradients, and its control."""
@@ -59,6 +69,9 @@ RECIPES = {
     PROXYLESS: "corrected_proxylessnas",
     SNAS_DEEP: "reference_snas_deep",
     DSNAS_DEEP: "reference_dsnas_deep",
+    PROXYLESS_DEEP: "corrected_proxylessnas_deep",
+    SINGLE_DEEP: "corrected_darts_single_deep",
+    BILEVEL_DEEP: "reference_darts_bilevel_deep",
     NO_DECAY: "corrected_dsnas_no_decay",
     BASELINE: "corrected_dsnas_baseline",
     ONLY_GRADIENT: "corrected_dsnas_reference_gradient",

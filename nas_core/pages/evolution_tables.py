@@ -16,8 +16,10 @@ from nas_core.pages.claims import NOT_TESTED
 from nas_core.pages.evidence import BILEVEL, CannotTell, Results, sign, with_interval
 from nas_core.pages.evolution_measures import chosen_and_chance, failure_in
 from nas_core.pages.evolution_patterns import (
-    FRAMEWORKS,
+    BILEVEL_DEEP,
+    BOTH_LEVELS,
     P3_OF,
+    SINGLE_DEEP,
     alive,
     at_the_minimum,
     by_class,
@@ -54,7 +56,7 @@ def outcomes(results: Results) -> str:
     """P1 in both halves, P2 and P3 for every framework: number, interval and outcome in every cell. P3 is that of the
     framework's relaxation in bi-level search (B1), against the same in single-level search."""
     rows = []
-    for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
+    for label, runs in _rows(results, BOTH_LEVELS).items():
         p1, p2 = growth_of(runs), width_of(runs)
         first, back = p1.parts
         rows.append(
@@ -63,7 +65,7 @@ def outcomes(results: Results) -> str:
                 str(len(runs)),
                 f"{_within(at_the_minimum(runs), 1)} {_word(first)}",
                 _told(p1.values, back),
-                "not claimed" if label == BILEVEL else _word(p1.direction),
+                "not claimed" if label in (BILEVEL, BILEVEL_DEEP) else _word(p1.direction),
                 _told(p2.values, p2.direction),
                 _failure(results, label),
             ]
@@ -98,9 +100,13 @@ def _told(values: np.ndarray, outcome: str) -> str:
 
 
 def _failure(results: Results, label: str) -> str:
-    if label not in P3_OF:
+    if label == BILEVEL_DEEP:
+        found = crossed.fewer(results, BILEVEL_DEEP, SINGLE_DEEP)
+    elif label in P3_OF:
+        found = crossed.catastrophe(results, P3_OF[label])
+    else:
         return "not claimed"
-    values = np.array(list(crossed.catastrophe(results, P3_OF[label]).values()))
+    values = np.array(list(found.values()))
     if not len(values):
         return MISSING
     return f"{_told(values, sign(values, -1))}, n = {len(values)}"
@@ -109,7 +115,7 @@ def _failure(results: Results, label: str) -> str:
 def growth_table(results: Results) -> str:
     """P1 in numbers: edges alive at the start, at the minimum and at the end, and when edges drop and recover."""
     rows = []
-    for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
+    for label, runs in _rows(results, BOTH_LEVELS).items():
         counts = alive(runs).sum(axis=-1)
         own = [[fate for fate in fates(run) if fate.dropped is not None] for run in runs]
         gone = [[fate.dropped for fate in run if fate.dropped is not None] for run in own]
@@ -149,7 +155,7 @@ def width_table(results: Results) -> str:
     """P2 in numbers: edges of both classes that are alive at the end, recovered after a drop, and the derived cell's width
     and depth beside those of a cell with as many edges at random."""
     rows = []
-    for label, runs in _rows(results, (*FRAMEWORKS, BILEVEL)).items():
+    for label, runs in _rows(results, BOTH_LEVELS).items():
         cell = summary.cell_of(runs[0])
         inner, outer = by_class(cell, alive(runs)[:, -1])
         back_inner, back_outer = by_class(cell, recovered(runs))
@@ -309,7 +315,7 @@ def rules(runs: Sequence) -> str:
 def top_two(results: Results) -> str:
     """G-topk: intermediate edges that the rule of DARTS chooses, against blind choice."""
     rows = []
-    for label, runs in _rows(results, (BILEVEL, *FRAMEWORKS)).items():
+    for label, runs in _rows(results, BOTH_LEVELS).items():
         try:
             chosen, chance = chosen_and_chance(runs)
         except CannotTell:
