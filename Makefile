@@ -57,7 +57,8 @@ pdf: $(INSTALLED)
 
 test: $(INSTALLED)
 	@echo "==> Running the tests"
-	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup || { echo "==> Some tests failed: see above."; exit 1; }
+	@# Tests wait for browsers and for processes of their own, so more of them run at once than there are cores.
+	@OMP_NUM_THREADS=1 python -m pytest -n $$(python -c "import os; print(os.cpu_count() + 2)") --dist loadgroup || { echo "==> Some tests failed: see above."; exit 1; }
 	@echo "==> All tests passed."
 
 screenshots: $(INSTALLED)

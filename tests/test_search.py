@@ -3,10 +3,8 @@
 import dataclasses
 import itertools
 import json
+import multiprocessing
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -574,41 +572,39 @@ def test_impossible_parts_are_refused(make, reason):
         make()
 
 
-CHILD = """
-import sys, torch
-from pathlib import Path
-torch.set_num_threads(1)
-import numpy as np
-from nas_core.search import run
-from tests.test_search import RESUMED
-arrays = run(RESUMED, 7, checkpoint=Path(sys.argv[1]))
-np.savez(sys.argv[2], **arrays)
-"""
-
 RESUMED = dataclasses.replace(TINY, relaxation=Snas(1.0, 0.2), epochs=40, statistics_epochs=3)
+
+
+def save(checkpoint, output):
+    """What a process does that is killed: the run, then its arrays in a file."""
+    torch.set_num_threads(1)
+    np.savez(output, **run(RESUMED, 7, checkpoint=checkpoint))
 
 
 def test_killed_at_ten_random_moments_and_resumed_it_ends_with_the_same_bits(tmp_path):
     expected = run(RESUMED, 7)
     checkpoint, output = tmp_path / "run.pt", tmp_path / "out.npz"
+    # Processes of their own that need not import PyTorch, and what a run imports late, ten times over.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__, "sklearn.datasets", "torch._dynamo"])
     dice = random.Random(0)
     kills = 0
     for attempt in range(60):
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(checkpoint), str(output)], cwd=Path(__file__).parents[1]
-        )
+        child = processes.Process(target=save, args=(checkpoint, output))
+        child.start()
         if kills < 10:
             # Wait until this child has begun to work, then kill it anywhere within the next epochs.
             seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-            while child.poll() is None and (checkpoint.stat().st_mtime_ns if checkpoint.exists() else None) == seen:
+            while child.is_alive() and (checkpoint.stat().st_mtime_ns if checkpoint.exists() else None) == seen:
                 time.sleep(0.002)
             time.sleep(dice.uniform(0, 0.08))
-            if child.poll() is None:
-                child.send_signal(signal.SIGKILL)
+            if child.is_alive():
+                child.kill()
                 kills += 1
-            child.wait()
+            child.join()
         else:
-            assert child.wait() == 0
+            child.join()
+            assert child.exitcode == 0
         if output.exists():
             break
     assert kills == 10, "the run was over before it could be killed ten times"

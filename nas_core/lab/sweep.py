@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import importlib
 import math
 import os
 import re
@@ -68,13 +69,15 @@ def obtain(
     elif absent:
         if engine is not None:  # its workers may have another working directory
             store = dataclasses.replace(store, root=store.root.absolute())
-        seconds = _estimates(absent, store, device, engine)
-        # The longest first: a long one that starts last leaves the other processes idle.
-        absent.sort(key=lambda job: seconds[store.key(job)], reverse=True)
         there = None if engine is None else _cluster.workers(engine)
         count = workers if there is None else min(workers or there, there)
-        jobs, absent = _plan(jobs, absent, seconds, store, count, minutes, progress)
-        _compute(absent, seconds, store, workers, progress, device, mode == "refresh", engine)
+        several = engine is None and _worker_count(absent, workers) > 1
+        with _processes() if several else contextlib.nullcontext():
+            seconds = _estimates(absent, store, device, workers, engine)
+            # The longest first: a long one that starts last leaves the other processes idle.
+            absent.sort(key=lambda job: seconds[store.key(job)], reverse=True)
+            jobs, absent = _plan(jobs, absent, seconds, store, count, minutes, progress)
+            _compute(absent, seconds, store, workers, progress, device, mode == "refresh", engine)
     return [store.read(job) for job in jobs]
 
 
@@ -150,17 +153,25 @@ def _plan(
 
 
 def _estimates(
-    jobs: Sequence[Job], store: Store, device: str, engine: _cluster.Engine | None = None
+    jobs: Sequence[Job], store: Store, device: str, workers: int | None, engine: _cluster.Engine | None = None
 ) -> dict[str, float]:
-    """Seconds of every job by key, timed where it will run, once a configuration."""
+    """Seconds of every job by key, timed where it will run, once a configuration: processes import there what the runs
+    need, and share the machine as the runs will."""
     tasks = [(store, job, device) for job in {store.folder(job): job for job in reversed(jobs)}.values()]
-    timed = (_timed(*task) for task in tasks) if engine is None else _cluster.outcomes(engine, _timed, tasks)
+    count = _worker_count(jobs, workers)
+    if engine is not None:
+        timed = _cluster.outcomes(engine, _timed, tasks)
+    else:
+        timed = (_timed(*task) for task in tasks) if count == 1 else _in_processes(_timed, tasks, count)
     seconds = dict(timed)
     return {store.key(job): max(seconds[store.folder(job)], 1e-3) for job in jobs}
 
 
 def _timed(store: Store, job: Job, device: str) -> tuple[Path, float]:
+    module = _experiments.module_of(job.experiment, store.experiments)
     try:
+        importlib.import_module(module)
+        _code.remember(module)  # this process may go on to the runs, which ask what it has loaded
         with threads(getattr(job.config, "threads", 1)):
             seconds = _experiments.estimate(job.experiment, job.config, device=device, table=store.experiments)
     except LabError:
@@ -239,7 +250,7 @@ def _compute(
         if engine is not None:
             outcomes = _on_cluster(engine, tasks, workers, report)
         else:
-            outcomes = _here(tasks, report, progress) if count == 1 else _in_processes(tasks, count, report)
+            outcomes = _here(tasks, report, progress) if count == 1 else _beside(tasks, count, report)
         with contextlib.closing(outcomes):  # at once, not when a traceback lets go of it
             for key, failure in outcomes:
                 report.finished(key)
@@ -267,23 +278,35 @@ def _here(tasks: Sequence[_Task], report: Report, progress: Say) -> _Outcomes:
         yield _attempt(store, job, code, device, force, beat=beat, progress=progress)
 
 
-def _in_processes(tasks: Sequence[_Task], workers: int, report: Report) -> _Outcomes:
+def _beside(tasks: Sequence[_Task], workers: int, report: Report) -> _Outcomes:
+    with watching(_heartbeats(tasks), report):
+        yield from _in_processes(_attempt, tasks, workers)
+
+
+def _in_processes(function: Callable, tasks: Sequence[tuple], workers: int) -> Iterator:
+    """What `function` makes of every task, as it comes; the processes stay for what is asked next."""
     from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, max_nbytes=None)
-    with watching(_heartbeats(tasks), report):
-        try:
-            yield from parallel(delayed(_attempt)(*task) for task in tasks)
-        except TerminatedWorkerError as error:
-            raise RunError(
-                "A process that computed a run was killed, most often for want of memory; run again with fewer "
-                "workers: finished runs are recorded, the others resume from their checkpoints."
-            ) from error
-        finally:
-            # idle processes would keep the code that they loaded, and their memory, for the next sweep
-            get_reusable_executor().shutdown(wait=True)
+    try:
+        yield from parallel(delayed(function)(*task) for task in tasks)
+    except TerminatedWorkerError as error:
+        raise RunError(
+            "A process that computed a run was killed, most often for want of memory; run again with fewer "
+            "workers: finished runs are recorded, the others resume from their checkpoints."
+        ) from error
+
+
+@contextlib.contextmanager
+def _processes() -> Iterator[None]:
+    """Idle processes would keep the code that they loaded, and their memory, for the next sweep: they end with this one."""
+    try:
+        yield
+    finally:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
 
 
 def _on_cluster(engine: _cluster.Engine, tasks: Sequence[_Task], workers: int | None, report: Report) -> _Outcomes:
