@@ -136,6 +136,28 @@ def test_processes_load_the_code_of_today(mini):
     np.testing.assert_array_equal(results[1].arrays["values"], values(1, 4, step=2.0))
 
 
+def test_runs_are_estimated_in_the_processes_that_compute_them(mini):
+    """What they import for the one they need not import again for the other."""
+    mini.edit("return config.seconds", "journal(f'estimate {os.getpid()}'); return config.seconds", "run.py")
+    mini.edit("""journal(f"{seed} {state['epoch']}")""", "journal(f'run {os.getpid()}')", "run.py")
+    obtain(
+        [mini.job(seed, rate=rate, pause=0.1) for seed in (0, 1) for rate in (0.5, 0.6)], store=mini.store, workers=2
+    )
+    seen = {kind: {line.split()[1] for line in mini.journal() if line.startswith(kind)} for kind in ("estimate", "run")}
+    assert seen["estimate"] and seen["estimate"] | seen["run"] == seen["run"] and str(os.getpid()) not in seen["run"]
+
+
+def test_an_edit_between_the_estimate_and_the_run_is_noticed(mini):
+    """The process that estimated has loaded the code as it was then; another one computes with today's."""
+    here = "Path(__file__).with_name('constants.py').write_text('STEP = 2.0')"
+    mini.edit("return config.seconds", f"from pathlib import Path; {here}; return config.seconds", "run.py")
+    with pytest.raises(RunError, match="restart the process"):
+        obtain([mini.job(seed, pause=0.1) for seed in (0, 1)], store=mini.store, workers=2)
+    for seed in (0, 1):
+        if mini.store.state(job := mini.job(seed, pause=0.1)) is State.FRESH:
+            np.testing.assert_array_equal(mini.store.read(job).arrays["values"], values(seed, 4, step=2.0))
+
+
 @pytest.mark.parametrize("word", ["cached", "READ", " auto"])
 def test_a_wrong_mode_is_one_sentence(mini, monkeypatch, word):
     monkeypatch.setenv("NAS_RESULTS", word)
