@@ -63,7 +63,7 @@ test: $(INSTALLED)
 
 screenshots: $(INSTALLED)
 	@echo "==> Opening every page in Chromium, wide and narrow, light and dark"
-	@python -m pytest tests/test_browser.py || { echo "==> Some pages are at fault: see above."; exit 1; }
+	@SCREENSHOTS=1 python -m pytest tests/test_browser.py || { echo "==> Some pages are at fault: see above."; exit 1; }
 	@echo "==> Done. The pictures are in _build/screenshots/."
 
 clean:

@@ -1,6 +1,6 @@
 """Every page, opened from disk in a real browser: wide and narrow, light and dark.
 
-Pictures of all of them are left in _build/screenshots/ for a person to look at.
+`make screenshots` leaves pictures of all of them in _build/screenshots/ for a person to look at; `make test` only looks.
 """
 
 import os
@@ -20,6 +20,14 @@ from tests.test_player import PAGE
 
 ASSETS = ROOT / "book" / "_assets"
 SCREENSHOTS = ROOT / "_build" / "screenshots"
+
+
+def keep(tab, name):
+    """A picture of the page, where the environment asks for pictures."""
+    if os.environ.get("SCREENSHOTS"):
+        tab.screenshot(SCREENSHOTS / f"{name}.png")
+
+
 VIEWS = [
     chromium.View(f"{device}-{scheme}", width, height, phone, scheme)
     for device, width, height, phone in (("desktop", 1280, 900, False), ("phone", 390, 844, True))
@@ -90,7 +98,7 @@ def test_page_as_a_reader_sees_it(html: Path, browser, name, view):
     try:
         state = page.evaluate(STATE)
         raw, cut = page.evaluate(RAW), [] if view.phone else page.evaluate(CUT)
-        page.screenshot(SCREENSHOTS / f"{name}-{view.name}.png")
+        keep(page, f"{name}-{view.name}")
     finally:
         page.close()
     assert page.visit.errors == []
@@ -293,7 +301,7 @@ def test_player_moves_by_itself_within_five_seconds_and_stops_when_told(open_pla
     time.sleep(0.6)
     assert tab.evaluate(PLAYER)["epoch"] == state["epoch"] and state["button"] == "Play"
     assert (state["live"], state["stills"]) == ("block", "none") and state["width"] <= view.width
-    tab.screenshot(SCREENSHOTS / f"player-{view.name}.png")
+    keep(tab, f"player-{view.name}")
 
 
 def test_player_stands_still_for_who_wants_less_motion_but_can_be_played(open_player):
@@ -347,7 +355,7 @@ def test_small_multiples_stand_in_for_the_player(open_player, script):
         tab.call("Emulation.setEmulatedMedia", media="print")
     state = tab.evaluate(PLAYER)
     assert (state["live"], state["stills"]) == ("none", "block")
-    tab.screenshot(SCREENSHOTS / f"player-{'print' if script else 'no-script'}.png")
+    keep(tab, f"player-{'print' if script else 'no-script'}")
 
 
 SMALL_PHONE = chromium.View("small phone", 360, 640, True, "light")
