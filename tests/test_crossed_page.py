@@ -98,3 +98,28 @@ def test_the_figure_has_a_panel_a_relaxation(count, recwarn):
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["DARTS", "SNAS"]
     assert "DARTS, bi, held-out images: 1.0 of 5" in figure.get_label()
     assert "recorded" in style.svg(crossed.figure({})) or crossed.figure({}).axes[0].texts
+
+
+def test_p3_is_read_where_its_two_searches_are():
+    """Effects need four combinations at one scale, P3 two of them."""
+    tiny, small = six("snas", IMAGES), six("snas", ORDER)
+    pair = {
+        crossed.label("snas", *own): small[crossed.label("snas", *own)]
+        for own in (("bi", "held_out"), ("single", "same"))
+    }
+    assert crossed.merged(pair, tiny) == tiny
+    assert crossed.merged(pair, tiny, measure=crossed.catastrophe) == pair
+    assert crossed.merged({}, tiny, measure=crossed.catastrophe) == tiny
+
+
+def test_the_scale_of_p3_is_that_of_its_runs():
+    given = six("dsnas", IMAGES)
+    for run in given[crossed.label("dsnas", "bi", "held_out")]:
+        run.meta["scale"] = "small"
+    assert crossed.scale(given, "dsnas") == "small"
+
+
+def test_fewer_edges_are_counted_for_the_seeds_that_both_have():
+    given = {"one": runs(2), "other": runs(5)[1:]}
+    assert crossed.fewer(given, "one", "other") == {seed: -3.0 for seed in (1, 2, 3, 4)}
+    assert crossed.fewer(given, "one", "nobody") == {}

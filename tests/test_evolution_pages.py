@@ -488,6 +488,11 @@ def test_every_framework_gets_a_number_and_an_interval_in_every_cell():
     assert rows[CORRECTED][-1] == "0.00 [0.00, 0.00] not reproduced, n = 5"
     assert rows[BILEVEL][-1] == "−4.00 [−4.00, −4.00] reproduced, n = 5" and rows[BILEVEL][4] == "not claimed"
     assert rows[PUBLISHED][-1] == "not claimed"
+    for run in given["corrected_snas_bilevel_held_out"]:
+        run.meta["scale"] = "another"
+    assert " reproduced, n = 5 (scale another) |" in evolution_tables.outcomes(given).splitlines()[2].replace(
+        "\xa0", " "
+    )
     del given["corrected_snas_single_same"]
     assert "| not recorded |" in evolution_tables.outcomes(given).splitlines()[2]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -59,13 +60,15 @@ EVERY = {name: recipe for relaxation in CROSSED for name, recipe in recipes(rela
 """The recipe of every combination of every relaxation, by label."""
 
 
-def merged(*given: Results) -> dict[str, Sequence]:
-    """Every relaxation's runs from the first of ``given`` in which its four corners have enough seeds for a test, else from
-    the first in which it is recorded at all: combinations are compared at one scale."""
+def merged(*given: Results, measure: Callable[[Results, str], BySeed] | None = None) -> dict[str, Sequence]:
+    """Every relaxation's runs from the first of ``given`` in which ``measure`` (default: :func:`images`, which needs four
+    combinations) has enough seeds for a test, else from the first in which it is recorded at all: combinations are
+    compared at one scale."""
+    measure = measure or images
     found: dict[str, Sequence] = {}
     for name in CROSSED:
         there = [own for own in given if combinations(own, name)]
-        best = next((own for own in there if len(images(own, name)) >= FEWEST_SEEDS), there[0] if there else {})
+        best = next((own for own in there if len(measure(own, name)) >= FEWEST_SEEDS), there[0] if there else {})
         found |= {own: best[own] for own in recipes(name) if best.get(own)}
     return found
 
@@ -115,6 +118,11 @@ def order(results: Results, relaxation: str) -> BySeed:
 def catastrophe(results: Results, relaxation: str) -> BySeed:
     """P3 in this relaxation, bi-level on held-out images minus single level on θ's own batch."""
     return contrast(results, relaxation, {("bi", "held_out"): 1, ("single", "same"): -1})
+
+
+def scale(results: Results, relaxation: str) -> str | None:
+    """The scale of a relaxation's runs in P3; :func:`merged` may take another than the page's."""
+    return cast("str | None", combinations(results, relaxation)["bi", "held_out"][0].meta.get("scale"))
 
 
 def fewer(results: Results, label: str, control: str) -> BySeed:

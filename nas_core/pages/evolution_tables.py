@@ -100,16 +100,19 @@ def _told(values: np.ndarray, outcome: str) -> str:
 
 
 def _failure(results: Results, label: str) -> str:
+    scale = ""
     if label == BILEVEL_DEEP:
         found = crossed.fewer(results, BILEVEL_DEEP, SINGLE_DEEP)
     elif label in P3_OF:
         found = crossed.catastrophe(results, P3_OF[label])
+        if found and (own := crossed.scale(results, P3_OF[label])) != results[label][0].meta.get("scale"):
+            scale = f" (scale {own})"
     else:
         return "not claimed"
     values = np.array(list(found.values()))
     if not len(values):
         return MISSING
-    return f"{_told(values, sign(values, -1))}, n = {len(values)}"
+    return f"{_told(values, sign(values, -1))}, n = {len(values)}{scale}"
 
 
 def growth_table(results: Results) -> str:
