@@ -58,7 +58,7 @@ def alive_map(results: Sequence | Mapping[str, Sequence]) -> Figure:
         )
     for axes in grid[len(groups) :]:
         axes.set_axis_off()
-    figure.colorbar(images[-1], ax=grid.tolist(), label="share of seeds, edge alive", pad=0.015, aspect=25)
+    figure.colorbar(images[-1], ax=grid.tolist(), label="share of seeds, edge alive", pad=0.015, aspect=18 * rows)
     figure.set_label(
         f"In which share of the seeds each edge is alive, over epochs; ◆ is intermediate. {' '.join(spoken)}"
     )
@@ -262,4 +262,4 @@ _TILES = ["#ffffff", *(style.OPERATION_COLOURS[name] for name in OPERATIONS[1:])
 
 def _title(title: str, runs: Sequence) -> str:
     """A panel's title in lines that fit it."""
-    return textwrap.fill(f"{title} (n = {len(runs)})".replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), 24)
+    return textwrap.fill(f"{title} (n = {len(runs)})".replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), 22)
