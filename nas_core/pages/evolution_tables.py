@@ -129,7 +129,7 @@ def growth_table(results: Results) -> str:
                 str(len(runs)),
                 _within(counts[:, 0], counts_of(runs)),
                 _within(at_the_minimum(runs) * counts_of(runs), counts_of(runs)),
-                with_interval(when_lowest(runs)),
+                _within(when_lowest(runs), np.inf),
                 _within(counts[:, -1], counts_of(runs)),
                 _dated(gone),
                 _dated(back),
