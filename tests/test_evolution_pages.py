@@ -525,6 +525,11 @@ def test_an_interval_stays_within_what_a_share_can_be():
     assert evolution_tables._within(np.array([0, 0, 3, 0, 0]), 5).startswith("0.60 [0.00, ")
 
 
+def test_an_epoch_s_interval_stays_above_0():
+    """Four runs that are lowest at once and one that is late: Student's interval reaches below 0."""
+    assert "3.00 [0.00, " in evolution_tables.growth_table({SNAS: group(FULL, count=4) + group(FULL, DEAD, count=1)})
+
+
 def test_sizes_have_a_row_each_recorded_or_not():
     name = next(iter(SIZES))
     lines = evolution_tables.sizes({name: group(FULL, DEAD, cost=TURNING)}).splitlines()[2:]
