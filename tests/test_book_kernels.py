@@ -53,6 +53,19 @@ def test_a_kernel_is_a_fork_with_its_imports_done_in_the_folder_and_environment_
     assert words == f"True False {tmp_path} a word __main__\n"
 
 
+@linux
+def test_no_kernel_can_be_asked_for_before_the_imports_are_done(tmp_path):
+    """Its ports are chosen when it is asked for; those of a kernel that waits may be taken."""
+
+    def children():
+        return {child for own in Path("/proc/self/task").glob("*/children") for child in own.read_text().split()}
+
+    before = children()
+    with book_kernels.offered(tmp_path):
+        (nursery,) = children() - before
+        assert "libtorch" in Path("/proc", nursery, "maps").read_text()
+
+
 @pytest.mark.xdist_group("kernels")
 def test_a_kernel_draws_its_figures_into_the_notebook(offered, tmp_path):
     words = run("import matplotlib", "print(matplotlib.get_backend())", folder=tmp_path)

@@ -527,7 +527,9 @@ def test_an_interval_stays_within_what_a_share_can_be():
 
 def test_an_epoch_s_interval_stays_above_0():
     """Four runs that are lowest at once and one that is late: Student's interval reaches below 0."""
-    assert "3.00 [0.00, " in evolution_tables.growth_table({SNAS: group(FULL, count=4) + group(FULL, DEAD, count=1)})
+    assert "3.00 [0.00,\N{NO-BREAK SPACE}" in evolution_tables.growth_table(
+        {SNAS: group(FULL, count=4) + group(FULL, DEAD, count=1)}
+    )
 
 
 def test_sizes_have_a_row_each_recorded_or_not():

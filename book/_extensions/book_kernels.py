@@ -51,14 +51,20 @@ def offered(folder):
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(folder / "jupyter"), before)))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
-        listener.listen()  # from now on; whoever comes before the imports are done waits
+        listener.listen()
+        done, doing = os.pipe()
         # It ends when its input does, so also when this process is killed.
         nursery = subprocess.Popen(
-            [sys.executable, __file__, "nursery", str(listener.fileno())],
+            [sys.executable, __file__, "nursery", str(listener.fileno()), str(doing)],
             stdin=subprocess.PIPE,
-            pass_fds=[listener.fileno()],
+            pass_fds=[listener.fileno(), doing],
         )
+        os.close(doing)
     try:
+        # Jupyter chooses a kernel's ports before it asks for the kernel, and tries to connect to them: were the kernel to wait for
+        # imports meanwhile, somebody could take a port, even those who try to connect.
+        os.read(done, 1)
+        os.close(done)
         yield
     finally:
         nursery.stdin.close()
@@ -69,8 +75,9 @@ def offered(folder):
             os.environ["JUPYTER_PATH"] = before
 
 
-def nursery(descriptor):
-    """Import what pages import, then fork a kernel for everyone who connects to the socket of this descriptor."""
+def nursery(descriptor, doing):
+    """Import what pages import, close the descriptor `doing`, then fork a kernel for everyone who connects to the socket of the
+    first descriptor."""
     del sys.path[0]  # a kernel does not find modules beside this file
     # Both are read while modules are imported: the second tells a kernel that it has a parent, and need not greet a user.
     os.environ |= {"MPLBACKEND": BACKEND, "JPY_PARENT_PID": str(os.getpid())}
@@ -82,6 +89,7 @@ def nursery(descriptor):
 
     for name in (*PRELOADED, *(f"nas_core.pages.{own.name}" for own in pkgutil.iter_modules(pages.__path__))):
         importlib.import_module(name)
+    os.close(int(doing))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system takes back what has ended
     while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
         asked, _ = listener.accept()
