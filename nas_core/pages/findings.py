@@ -88,7 +88,11 @@ def pattern(own: Verdict) -> str:
     strength = "" if own.direction == NOT_REPRODUCED else f", {_STRENGTH[own.magnitude]}"
     number = f" {words.number} {own.estimate_words} ({_source(own)})." if own.estimate_words else ""
     # P1 and P2 are judged framework by framework, and their number is a mean over frameworks: the two may disagree.
-    carried = " The mean lies on the claimed side all the same: some frameworks carry it." if _carried(own) else ""
+    carried = (
+        " The mean lies on the claimed side all the same, but each framework is judged by itself."
+        if _carried(own)
+        else ""
+    )
     return f"**{words.name}** {verdict[own.direction]}: {said}{strength}.{number}{carried}"
 
 
