@@ -25,7 +25,6 @@ from torch.autograd.function import once_differentiable
 from nas_core import kernels
 from nas_core.features import Batch, Gradients, Node, Parameters, Stage, affine, fold, known, stages
 from nas_core.linear import Feature, Folded, Narrowed, back, image, products, rows
-from nas_core.memory import onto
 from nas_core.space import OPERATIONS, Cell
 
 Plan = list[list[tuple[int, float]]]
@@ -155,7 +154,8 @@ class Evaluation:
                     name = "halves" if stage.pointwise else term.name
                     term.features.append(node.feature(name, stage.stride))
         if double:
-            batches = fold([term.features[0] for term in double], [term.stages[0] for term in double])
+            stages_in, ones = [term.stages[0] for term in double], [1.0] * len(double)
+            batches = fold([term.features[0] for term in double], stages_in, ones)
             self.first[target] = batches
             for batch in batches:
                 for m, member in enumerate(batch.members):
@@ -166,7 +166,8 @@ class Evaluation:
                     term.features.append(Feature(rows(x)))
         final = [term for term in terms if term.stages]
         if final:
-            self.last[target] = fold([term.features[-1] for term in final], [term.stages[-1] for term in final])
+            stages_out, weights = [term.stages[-1] for term in final], [term.weight for term in final]
+            self.last[target] = fold([term.features[-1] for term in final], stages_out, weights)
 
     def _inner(self, term: Term, folded: Folded, m: int) -> Tensor:
         """The rectified output of the first of two stages: good until the next one is asked for.
@@ -174,7 +175,7 @@ class Evaluation:
         It lives in one place for all terms, because a block of this size that comes and goes between blocks that stay leaves
         a hole that the allocator does not fill again."""
         x = term.features[0].x
-        matrix, offset = folded.matrix[m].to(x), folded.offset[m].to(x)
+        matrix, offset = (part[m] for part in folded.applied)
         if self.scratch is None:
             self.scratch = x.new_empty(len(x) * x.shape[1], len(matrix))
         torch.addmm(offset, x.flatten(0, 1), matrix.t(), out=self.scratch).relu_()
@@ -184,12 +185,12 @@ class Evaluation:
         """Every (feature, matrix, offset) of weight other than 0 that enters the sum, z folded in."""
         final = [term for term in self.terms[target] if term.stages]
         for batch in self.last.get(target, ()):
+            folded, z = batch.folded, batch.weights.unsqueeze(-1)
+            matrices, offsets = (folded.matrix * z.unsqueeze(-1)).to(folded.precision), folded.offset * z
             for m, member in enumerate(batch.members):
                 term = final[member]
                 if term.weight != 0:
-                    feature = term.features[-1]
-                    matrix, offset = (part[m] * term.weight for part in (batch.folded.matrix, batch.folded.offset))
-                    yield feature, matrix.to(feature.x), offset
+                    yield term.features[-1], matrices[m], offsets[m]
 
     def _sum(self, target: int) -> Tensor:
         """x_j = Σ_e Σ_k Z[e,k] O_k(x_i), ``[B, C, H, W]``."""
@@ -235,14 +236,14 @@ class Evaluation:
         self.needed = [bool(self.trained) or flag for flag in wanted] + [True] * self.cell.nodes
         self.collected = [None if node is None else Gradients(node) for node in self.nodes]
         zero = torch.zeros((), dtype=torch.float64, device=like.device)
-        costs = [[zero] * len(OPERATIONS) for _ in self.cell.edges]
+        costs = [zero] * (len(self.cell.edges) * len(OPERATIONS))
         channels = like.shape[1]
         shares = dict(zip(self.cell.outputs, gradient.split(channels, dim=1)))
         for target in reversed(self.cell.intermediate):
             g = self._gradient(target, shares.get(target))
             if g is not None:
                 for term, cost in self._pull(target, g):
-                    costs[term.edge][term.operation] = cost
+                    costs[term.edge * len(OPERATIONS) + term.operation] = cost
             # What this node needed is no longer wanted by anyone.
             self.nodes[target] = self.collected[target] = None
             del self.terms[target]
@@ -252,8 +253,7 @@ class Evaluation:
             if self.needed[inputs[0]]:
                 # A state that enters twice gets its whole gradient at its first place.
                 result[inputs[0]] = self._preprocessing(inputs, narrowed, wanted[inputs[0]])
-        table = torch.stack([torch.stack(row) for row in costs])
-        return result, table.to(like.dtype)
+        return result, torch.stack(costs).view(-1, len(OPERATIONS)).to(like.dtype)
 
     def _gradient(self, target: int, share: Tensor | None) -> Tensor | None:
         """∂L/∂x of a node as rows ``[B, P, C]``, or ``[B, 1, C]`` where every pixel has the same."""
@@ -287,9 +287,8 @@ class Evaluation:
         inner: dict[int, Tensor] = {}
         for batch in self.last.get(target, ()):
             members = [final[member] for member in batch.members]
-            z = onto(torch.tensor([term.weight for term in members], dtype=torch.float64), g_BPC.device)
             pairs = [_outer(g_BPC, term.features[-1]) for term in members]
-            pull = batch.folded.pull(torch.stack(pairs), sums.expand(len(members), -1), z)
+            pull = batch.folded.pull(torch.stack(pairs), sums.expand(len(members), -1), batch.weights)
             for m, term in enumerate(members):
                 yield term, pull.cost[m]
                 # Its last use: what a feature map leaves free is where the next gradients go.
@@ -335,8 +334,7 @@ class Evaluation:
                 else:
                     pairs.append(torch.zeros_like(batch.folded.weight[m]))
                     sums.append(torch.zeros_like(batch.folded.centre[m]))
-            ones = torch.ones(len(members), dtype=torch.float64, device=pairs[0].device)
-            pull = batch.folded.pull(torch.stack(pairs), torch.stack(sums), ones)
+            pull = batch.folded.pull(torch.stack(pairs), torch.stack(sums), batch.weights)
             for m, term in members:
                 if m in entering:
                     self._learn(term.stages[0], pull.weight[m], pull.gain[m], pull.shift[m])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_core import kernels
 from nas_core.linear import Feature, Folded, image, rows
+from nas_core.memory import onto
 from nas_core.operations import FactorizedReduce, Norm
 
 Parameters = tuple[nn.Parameter, ...]
@@ -83,14 +84,15 @@ def affine(norms: Sequence[Norm]) -> tuple[list[nn.Parameter] | None, list[nn.Pa
 
 @dataclass
 class Batch:
-    """Linear maps of equal shape, folded together; ``members`` are positions in the list of terms."""
+    """Linear maps of equal shape, folded together; ``members`` are positions in the list of terms, ``weights`` ``[M]`` theirs."""
 
     members: list[int]
     folded: Folded
+    weights: Tensor
 
 
-def fold(features: list[Feature], chosen: list[Stage]) -> list[Batch]:
-    """The linear maps of ``chosen`` stages, folded in groups of equal width."""
+def fold(features: list[Feature], chosen: list[Stage], weights: Sequence[float]) -> list[Batch]:
+    """The linear maps of ``chosen`` stages, each with its weight in a sum, folded in groups of equal width."""
     batches = []
     for width in sorted({feature.x.shape[2] for feature in features}):
         members = [m for m, feature in enumerate(features) if feature.x.shape[2] == width]
@@ -102,7 +104,8 @@ def fold(features: list[Feature], chosen: list[Stage]) -> list[Batch]:
             *affine(norms),
             norms[0].normalization.eps,
         )
-        batches.append(Batch(members, folded))
+        own = torch.tensor([weights[m] for m in members], dtype=torch.float64)
+        batches.append(Batch(members, folded, onto(own, like.device)))
     return batches
 
 

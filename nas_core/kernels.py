@@ -9,6 +9,7 @@ Shapes: every feature map is ``[B, C, H, W]``, channels_last; a depthwise weight
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -53,20 +54,34 @@ def _every_second_pixel(x: Tensor) -> Tensor:
     return split.reshape(4 * images, rows, columns, channels).permute(0, 3, 1, 2)
 
 
+TOGETHER_BYTES = 1 << 18
+"""Up to this size of a map four calls cost more than four copies of it side by side."""
+
+
 def _five_by_five(gradient: Tensor, x: Tensor) -> Tensor:
-    """The weight gradient of a 5×5 kernel from four overlapping windows of 3×3."""
+    """The weight gradient of a 5×5 kernel from four overlapping windows of 3×3, as channels of one map where that is small."""
     height, width = x.shape[2:]
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 2, 2, 2, 2)).permute(0, 3, 1, 2)
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 2, 2, 2, 2))
+    corners = [(top, left) for top in (0, 2) for left in (0, 2)]
+    windows = [padded[:, top : top + height + 2, left : left + width + 2] for top, left in corners]
+    if x.numel() * x.element_size() <= TOGETHER_BYTES:
+        side_by_side = torch.cat([gradient.permute(0, 2, 3, 1)] * 4, dim=3)
+        parts = _three_by_three(side_by_side, torch.cat(windows, dim=3)).chunk(4)
+    else:
+        parts = tuple(_three_by_three(gradient.permute(0, 2, 3, 1), window.contiguous()) for window in windows)
     result = x.new_empty(x.shape[1], 1, 5, 5)
-    like = x.new_empty(x.shape[1], 1, 3, 3)
-    for top in (0, 2):
-        for left in (0, 2):
-            window = padded[:, :, top : top + height + 2, left : left + width + 2].contiguous(memory_format=LAST)
-            (_, part, _) = torch.ops.aten.convolution_backward(
-                gradient, window, like, None, [1, 1], [0, 0], [1, 1], False, [0, 0], len(like), [False, True, False]
-            )
-            result[:, :, top : top + 3, left : left + 3] = part
+    for (top, left), part in zip(corners, parts):
+        result[:, :, top : top + 3, left : left + 3] = part
     return result
+
+
+def _three_by_three(gradient_BHWC: Tensor, x_BHWC: Tensor) -> Tensor:
+    """The weight gradient of a 3×3 kernel on a map that is padded already."""
+    gradient, x = (part.permute(0, 3, 1, 2) for part in (gradient_BHWC, x_BHWC))
+    like = x.new_empty(x.shape[1], 1, 3, 3)
+    return torch.ops.aten.convolution_backward(
+        gradient, x, like, None, [1, 1], [0, 0], [1, 1], False, [0, 0], len(like), [False, True, False]
+    )[1]
 
 
 def depthwise_weight_gradient(
@@ -137,21 +152,25 @@ def _ones(x: Tensor) -> Tensor:
     return x.new_ones(x.shape[1], 1, 3, 3)
 
 
-def _share(x: Tensor) -> Tensor:
-    """One over the number of pixels that a 3×3 window covers, ``[H, W]``."""
-    height, width = x.shape[2:]
-    sides = [torch.full((side,), 3.0, dtype=x.dtype, device=x.device) for side in (height, width)]
+@functools.lru_cache(maxsize=32)
+def _share(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One over the number of pixels that a 3×3 window covers, ``[H, W]``; the same every time, so nobody writes on it."""
+    sides = [torch.full((side,), 3.0, dtype=dtype, device=device) for side in (height, width)]
     for side in sides:
         side[0] -= 1
         side[-1] -= 1
     return 1 / torch.outer(*sides)
 
 
+def _share_of(x: Tensor) -> Tensor:
+    return _share(*x.shape[2:], x.dtype, x.device)
+
+
 def avg_pool(x: Tensor, stride: int = 1) -> Tensor:
     """The 3×3 average with a padding of 1 that does not count."""
     if stride != 1:
         return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
-    return depthwise(x, _ones(x)).mul_(_share(x))
+    return depthwise(x, _ones(x)).mul_(_share_of(x))
 
 
 def avg_pool_gradient(gradient: Tensor, x: Tensor, stride: int = 1) -> Tensor:
@@ -160,4 +179,4 @@ def avg_pool_gradient(gradient: Tensor, x: Tensor, stride: int = 1) -> Tensor:
         return torch.ops.aten.avg_pool2d_backward(
             gradient.contiguous(memory_format=LAST), x, [3, 3], [stride] * 2, [1, 1], False, False, None
         )
-    return depthwise(gradient * _share(gradient), _ones(x))
+    return depthwise(gradient * _share_of(gradient), _ones(x))

@@ -16,6 +16,7 @@ pixels are in the maps' own precision, image by image, so that no long sum loses
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -73,7 +74,7 @@ class Feature:
 @dataclass(frozen=True)
 class Pull:
     """What the gradient at h becomes: the cost ``[M]``, ``weight`` ``[M, C_out, C_in]``, ``gain`` and ``shift`` ``[M, C_out]``, and
-    the arrays of ∂L/∂d = g ``through`` + d ``own`` + ``constant``."""
+    the arrays of ∂L/∂d = g ``through`` + d ``own`` + ``constant``; these and ``weight`` are in the precision of d."""
 
     cost: Tensor
     weight: Tensor
@@ -97,7 +98,7 @@ class Folded:
         shifts: Sequence[Tensor] | None,
         eps: float,
     ):
-        self.count = features[0].count
+        self.count, self.precision = features[0].count, features[0].x.dtype
         self.mean = torch.stack([feature.mean for feature in features])
         self.weight = torch.stack(list(weights)).double()
         self.spread = self.weight @ torch.stack([feature.covariance for feature in features])
@@ -108,6 +109,11 @@ class Folded:
         self.centre = (self.weight @ self.mean.unsqueeze(-1)).squeeze(-1)
         self.matrix = (self.gain * self.inverse).unsqueeze(-1) * self.weight
         self.offset = self.shift - self.gain * self.inverse * self.centre
+
+    @functools.cached_property
+    def applied(self) -> tuple[Tensor, Tensor]:
+        """``matrix`` and ``offset`` in the precision of the feature maps."""
+        return self.matrix.to(self.precision), self.offset.to(self.precision)
 
     def pull(self, products_MOI: Tensor, sums_MO: Tensor, z_M: Tensor) -> Pull:
         """The gradients of a loss that sees Σ z h, from G = Σ g dᵀ and ḡ = Σ g, where g is the gradient at that sum."""
@@ -122,12 +128,13 @@ class Folded:
         constant = -(sums_MO.unsqueeze(1) / self.count) @ through - mean @ own
         centred = products_MOI - sums_MO.unsqueeze(-1) * mean
         weight = scale * (centred - self.count * slope * self.spread)
-        return Pull(cost, weight, z * normal, z * sums_MO, through, own, constant.squeeze(1))
+        weight, *passing = (part.to(self.precision) for part in (weight, through, own, constant.squeeze(1)))
+        return Pull(cost, weight, z * normal, z * sums_MO, *passing)
 
 
 def back(gradient_BPC: Tensor, x_BPC: Tensor, pull: Pull, m: int) -> Tensor:
     """∂L/∂d ``[B, P, C_in]`` of map number ``m``; a gradient of one pixel stands for the same at every pixel."""
-    through, own, constant = (part[m].to(x_BPC.dtype) for part in (pull.through, pull.own, pull.constant))
+    through, own, constant = pull.through[m], pull.own[m], pull.constant[m]
     if gradient_BPC.shape[1] == 1 and x_BPC.shape[1] > 1:
         same = torch.addmm(constant, gradient_BPC.squeeze(1), through).unsqueeze(1)
         return torch.baddbmm(same, x_BPC, own.expand(len(x_BPC), -1, -1))

@@ -45,6 +45,7 @@ class _Search:
         self.device = torch.device(device)
         # PyTorch's type hints lack the call with both, and in two calls some weights would get other strides.
         cast(Any, self.network).to(device=self.device, memory_format=torch.channels_last)
+        self.parameters = list(self.network.parameters())
         self.log_alpha = self._initial_alpha(stream(seed, "alpha")).requires_grad_()
         self.generators = {name: stream(seed, name) for name in STREAMS}
         self.theta_step: torch.optim.SGD | None = None
@@ -52,7 +53,7 @@ class _Search:
         if config.theta:
             t = config.theta
             self.theta_step = torch.optim.SGD(
-                self.network.parameters(), t.learning_rate, momentum=t.momentum, weight_decay=t.weight_decay
+                self.parameters, t.learning_rate, momentum=t.momentum, weight_decay=t.weight_decay
             )
         if config.alpha:
             a = config.alpha
@@ -173,11 +174,10 @@ class _Search:
         theta, optimizer = self.config.theta, self.theta_step
         if theta is None or optimizer is None:
             return
-        parameters = list(self.network.parameters())
         if theta.idle == "moving":
-            for parameter in parameters:
+            for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        torch.nn.utils.clip_grad_norm_(parameters, theta.clip)
+        torch.nn.utils.clip_grad_norm_(self.parameters, theta.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

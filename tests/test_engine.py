@@ -270,10 +270,12 @@ def random_like(x):
     )
 
 
+@pytest.mark.parametrize("together", [0, 1 << 18])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel, dilation", [(3, 1), (5, 1), (3, 2), (5, 2)])
 @pytest.mark.parametrize("height, width", SIDES)
-def test_depthwise_gradients_equal_autograd(height, width, kernel, dilation, stride):
+def test_depthwise_gradients_equal_autograd(monkeypatch, height, width, kernel, dilation, stride, together):
+    monkeypatch.setattr(kernels, "TOGETHER_BYTES", together)
     x = image_of(height, width).requires_grad_()
     generator = torch.Generator().manual_seed(2)
     weight = torch.randn(4, 1, kernel, kernel, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -283,6 +285,17 @@ def test_depthwise_gradients_equal_autograd(height, width, kernel, dilation, str
     arguments = gradient, x.detach(), weight.detach(), stride, dilation
     for own, other in zip((kernels.depthwise_input_gradient, kernels.depthwise_weight_gradient), expected):
         assert torch.allclose(own(*arguments), other, atol=1e-12)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_windows_side_by_side_change_no_bit(monkeypatch, dilation):
+    """The four windows of a 5×5 weight gradient as channels of one map, and one after the other."""
+    x = torch.randn(32, 8, 8, 8, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=LAST)
+    gradient, weight, found = random_like(x), torch.zeros(8, 1, 5, 5), []
+    for limit in (0, 1 << 18):
+        monkeypatch.setattr(kernels, "TOGETHER_BYTES", limit)
+        found.append(kernels.depthwise_weight_gradient(gradient, x, weight, 1, dilation))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
