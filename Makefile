@@ -58,7 +58,7 @@ pdf: $(INSTALLED)
 test: $(INSTALLED)
 	@echo "==> Running the tests"
 	@# Tests wait for browsers and for processes of their own, so more of them run at once than there are cores.
-	@OMP_NUM_THREADS=1 python -m pytest -n $$(python -c "import os; print(os.cpu_count() + 2)") --dist loadgroup || { echo "==> Some tests failed: see above."; exit 1; }
+	@OMP_NUM_THREADS=1 python -m pytest -n $$(python -c "import os; print(os.cpu_count() + 2)") --dist loadgroup --no-loadscope-reorder || { echo "==> Some tests failed: see above."; exit 1; }
 	@echo "==> All tests passed."
 
 screenshots: $(INSTALLED)

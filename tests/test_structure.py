@@ -1,11 +1,15 @@
 """The house: imports point from pages to lab to the science modules, never back, and modules stay small."""
 
 import ast
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import nas_core
+from tests.conftest import built, reads_the_book
 
 ROOT = Path(nas_core.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -53,12 +57,30 @@ def test_the_check_itself_sees_a_wrong_import(tmp_path):
     assert any(layer(name) > 0 for name in imported(wrong))
 
 
-@pytest.mark.xdist_group("book")
-def test_what_reads_the_built_book_runs_in_one_process(request):
-    """The book takes minutes to build: under xdist it is built once, by the process that has all of its readers.
+def test_readers_of_the_book_come_last_and_one_of_them_first(request):
+    """It is built while other tests run, and whoever reads it later does not wait."""
+    first, *others = [reads_the_book(item) for item in request.session.items]
+    assert others == sorted(others) and (first or not any(others))
 
-    This test is in the group itself, so that it sees the group where no reader was selected."""
-    if not hasattr(request.config, "workerinput"):
-        pytest.skip("this run has one process")
-    readers = [item for item in request.session.items if "html" in getattr(item, "fixturenames", ())]
-    assert [item.nodeid for item in (request.node, *readers) if not item.nodeid.endswith("@book")] == []
+
+def test_the_book_is_built_once_for_all_processes(tmp_path):
+    builds = []
+
+    def make(folder):
+        builds.append(folder)
+        time.sleep(0.2)
+        return subprocess.CompletedProcess([], 0, stdout="all is well")
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: built(tmp_path, make), range(4)))
+    assert len(builds) == 1 and set(found) == {builds[0] / "_build" / "html"}
+    assert (builds[0] / "book" / "index.md").exists()
+
+
+def test_every_reader_of_a_book_that_does_not_build_learns_why(tmp_path):
+    def make(folder):
+        return subprocess.CompletedProcess([], 2, stdout="a warning, treated as an error")
+
+    for _ in range(2):
+        with pytest.raises(pytest.fail.Exception, match="a warning, treated as an error"):
+            built(tmp_path, make)

@@ -53,7 +53,7 @@ class Scale:
 SCALES = {
     # Digits are learned without a gap between training and held-out images, so P3 has no cause there; label noise
     # restores one.
-    "tiny": Scale(400, None, 0.4, "none", 2, minimal(), 32, 0.6, 100.0, 200, 2),
+    "tiny": Scale(400, None, 0.4, "none", 2, minimal(), 32, 0.6, 100.0, 128, 4),
     "small": Scale(2000, 16, 0.0, "crop-flip", 2, minimal(), 64, 1.0, 100 / 3, 512, 2),
     "paper": Scale(None, None, 0.0, "crop-flip", 8, darts(4), None, 1.0, 1.0, 5000, 1),
 }
