@@ -13,6 +13,11 @@ def test_defaults_without_any_parameter():
     assert bind({}) == Parameters("small", "auto", None, None, None, None, 8.0, None, "cpu")
 
 
+def test_another_scale_takes_its_own_values_and_the_same_machine():
+    own = Parameters("small", "cifar10", 5, (3,), 100, 0.2, minutes=1.0, workers=2, device="cuda")
+    assert own.at("tiny") == Parameters("tiny", minutes=1.0, workers=2, device="cuda")
+
+
 def test_table_and_dataclass_name_the_same_parameters_and_every_default_passes():
     assert [parameter.name for parameter in PARAMETERS] == list(Parameters.__dataclass_fields__)
     assert bind({name: getattr(Parameters(), name) for name in Parameters.__dataclass_fields__}) == Parameters()

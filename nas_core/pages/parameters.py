@@ -43,6 +43,10 @@ class Parameters:
         given = {name: getattr(self, name) for name in ("epochs", "images", "label_noise")}
         return {name: value for name, value in given.items() if value is not None}
 
+    def at(self, scale: str) -> Parameters:
+        """Another scale with its own values on the same machine: what a page sets beside its own."""
+        return Parameters(scale, minutes=self.minutes, workers=self.workers, device=self.device)
+
 
 @dataclass(frozen=True)
 class Parameter:
