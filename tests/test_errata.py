@@ -11,6 +11,7 @@ from nas_core.pages.errata import NOT_RECORDED
 from tests.conftest import ROOT
 from tests.synthetic import runs
 
+pytestmark = pytest.mark.xdist_group("errata")  # what is corrected is measured once
 ROW = theory.Row("x", "Eq 1", "it is so", 4, 9, 0.5, 1.0, 1e-9, 5e8, 3)
 
 

@@ -29,6 +29,14 @@ SMALL = {
 """The notebooks that run searches, and how many runs those options make of them."""
 ONE_SEED = ("G_ablations.ipynb", "H_normalization_and_order.ipynb")
 """Those of many recipes; two seeds of the others draw their intervals."""
+ONE_NETWORK = (
+    "02_background.ipynb",
+    "04_unified_framework.ipynb",
+    "B_unification.ipynb",
+    "D_theorem1.ipynb",
+    "F_theorem2.ipynb",
+)
+"""Those that measure random networks and run no search."""
 
 
 def papermill(name, tmp_path, *options):
@@ -54,8 +62,10 @@ def printed(tmp_path):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_tiny_run_of_every_notebook(name, tmp_path):
-    seeds = ["-p", "seeds", "[0]" if name in ONE_SEED else "[0, 1]"]
-    done = papermill(name, tmp_path, *([*FEW, *seeds] if name in SMALL else []))
+    seeds = ["-p", "seeds", "[0]" if name in (*ONE_SEED, *ONE_NETWORK) else "[0, 1]"]
+    done = papermill(
+        name, tmp_path, *(FEW if name in SMALL else []), *(seeds if name in (*SMALL, *ONE_NETWORK) else [])
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     outputs, text = printed(tmp_path)
     assert not [output for output in outputs if output.output_type == "error"]

@@ -61,16 +61,16 @@ def squeezed(text: str) -> str:
     return re.sub(r"\W", "", unicodedata.normalize("NFKD", text)).casefold()
 
 
-def body_size(reader: PdfReader) -> float:
-    """The size of running text in points: the largest in which a twentieth of all letters are set (tables are smaller)."""
+def read(reader: PdfReader) -> tuple[str, float]:
+    """The text, and the size of running text in points: the largest in which a twentieth of all letters are set (tables are
+    smaller)."""
     letters: Counter = Counter()
-    for page in reader.pages:
 
-        def count(text, whole, own, font, size):
-            letters[round(abs(size * own[3] * whole[3]), 1)] += len(text.strip())
+    def count(text, whole, own, font, size):
+        letters[round(abs(size * own[3] * whole[3]), 1)] += len(text.strip())
 
-        page.extract_text(visitor_text=count)
-    return max(size for size, count in letters.items() if 20 * count >= letters.total())
+    text = " ".join(page.extract_text(visitor_text=count) for page in reader.pages)
+    return text, max(size for size, count in letters.items() if 20 * count >= letters.total())
 
 
 def laid_out(browser, page):
@@ -88,10 +88,11 @@ def laid_out(browser, page):
 @pytest.mark.parametrize("name", toc_files())
 def test_page_is_printed_at_its_size_with_every_margin_note(html, browser, name):
     reader, notes, width = laid_out(browser, html / f"{name}.html")
-    text = squeezed(" ".join(page.extract_text() for page in reader.pages))
+    text, size = read(reader)
+    printed = squeezed(text)
     assert width <= book_pdf.VIEW.width, "Chromium makes the whole page smaller where one part is too wide"
-    assert [note for note in notes if squeezed(note) not in text] == []
-    assert name in TABLES or body_size(reader) >= BODY_POINTS
+    assert [note for note in notes if squeezed(note) not in printed] == []
+    assert name in TABLES or size >= BODY_POINTS
 
 
 def lines_page(folder, lines: int, style: str = ""):
@@ -107,7 +108,7 @@ def test_a_last_page_of_few_lines_is_spared(browser, tmp_path):
     room = len(whole.pages[0].extract_text().splitlines())
     assert room == 45 and fitting > 48, "two lines more than a page holds are set a little smaller"
     two, *_ = laid_out(browser, lines_page(tmp_path, fitting + 8))
-    assert len(two.pages) == 2 and body_size(two) == pytest.approx(12, abs=0.1), "not smaller where it spares nothing"
+    assert len(two.pages) == 2 and read(two)[1] == pytest.approx(12, abs=0.1), "not smaller where it spares nothing"
 
 
 def test_a_blank_last_page_is_left_out(browser, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from nas_core.lab.store import State, Store, load
 from nas_core.pages import bilevel_measures, claims, discussion, overview, verdicts
 
+pytestmark = pytest.mark.xdist_group("recorded")  # all verdicts are judged once
 GOLDEN = Path(__file__).parent / "golden" / "verdicts.json"
 
 
