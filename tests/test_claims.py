@@ -277,6 +277,7 @@ def test_an_interval_is_cut_to_what_the_number_can_be(claim_id, bounds):
 def test_an_interval_and_a_count_are_not_broken_over_lines():
     gap = "\N{NO-BREAK SPACE}"
     assert claims.unbroken("1 [−0.1, 2], n = 5 of [a, b, c]") == f"1 [−0.1,{gap}2], n{gap}={gap}5 of [a, b, c]"
+    assert claims.unbroken("63 %, not % alone") == f"63{gap}%, not % alone"
 
 
 @pytest.mark.parametrize(

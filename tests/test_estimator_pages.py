@@ -170,7 +170,8 @@ def test_batches_for_a_sign_are_those_of_most_runs():
 def test_the_adaptive_run_says_what_it_saved_and_what_stayed_open():
     # 24 of 60 batches; 3 s, where five passes of 12 batches at 0.1 s take 6.
     assert designs._adaptive(run(), 0) == (24, pytest.approx(0.5), 30, 4, 1)
-    assert "batches, of 60" in designs.adaptive_table(many()) and "below 50 %" in designs.adaptive_table(many())
+    table = designs.adaptive_table(many())
+    assert "batches, of 60" in table and "below 50\N{NO-BREAK SPACE}%" in table
 
 
 DRAWN = (page.error_against_time, page.bias_and_noise, page.variance_split, page.signs_known)

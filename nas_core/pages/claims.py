@@ -430,8 +430,9 @@ def _inline(text: str) -> str:
 
 
 def unbroken(text: str) -> str:
-    """The same with no-break spaces inside intervals and between n and its number."""
+    """The same with no-break spaces inside intervals, between n and its number, and before a percent sign."""
     tied = re.sub(r"(\[[^\[\]\s]+,) ([^\[\]\s]+\])", "\\1\N{NO-BREAK SPACE}\\2", text)
+    tied = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", tied)
     return re.sub(r"\bn = (?=\d)", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", tied)
 
 
