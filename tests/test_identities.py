@@ -239,8 +239,8 @@ def test_price_table_counts_wrong_signs():
         np.array([True, True, True, True, False]),
     )  # fmt: skip
     direct, behind = (line.split(" | ") for line in identities.price_table({"untrained": [own]}).splitlines()[2:])
-    assert direct[2:7] == ["4", "+0.0000", "+0.0000", "50 % of 2", "50 % of 2 |"]
-    assert behind[2:7] == ["1", "+2.0000", "−3.0000", "100 % of 1", "– |"]
+    assert direct[2:7] == ["4", "+0.0000", "+0.0000", "50\xa0% of 2", "50\xa0% of 2 |"]
+    assert behind[2:7] == ["1", "+2.0000", "−3.0000", "100\xa0% of 1", "– |"]
 
 
 def test_pull_table_falls_with_the_square_of_the_probability():
