@@ -101,34 +101,45 @@ def depthwise_weight_gradient(
 def _largest_of_three(x: Tensor, dim: int) -> Tensor:
     """The largest of each entry and its two neighbours along ``dim``."""
     size = x.shape[dim]
-    largest = x.clone(memory_format=torch.preserve_format)
-    for own, other in ((1, 0), (0, 1)):
-        view = largest.narrow(dim, own, size - 1)
-        torch.maximum(view, x.narrow(dim, other, size - 1), out=view)
+    largest = torch.empty_like(x)
+    before, after = (largest.narrow(dim, start, size - 1) for start in (0, 1))
+    largest.select(dim, size - 1).copy_(x.select(dim, size - 1))
+    torch.maximum(x.narrow(dim, 0, size - 1), x.narrow(dim, 1, size - 1), out=before)
+    torch.maximum(after, x.narrow(dim, 0, size - 1), out=after)
     return largest
 
 
 def _to_the_largest(gradient: Tensor, largest: Tensor, x: Tensor, dim: int) -> Tensor:
     """Pass each gradient on to the first of the three entries that is the largest."""
     size = x.shape[dim]
-    passed = torch.zeros_like(x)
-    left = gradient
-    # An entry is the largest where it falls short of it by nothing; ReLU's gradient makes that choice in one pass.
-    nothing = -torch.finfo(x.dtype).tiny
-    for offset in (-1, 0, 1):
-        own, other = max(0, -offset), max(0, offset)
-        target = slice(own, size - other), slice(own + offset, size - other + offset)
-        outputs, inputs = (_take(t, dim, s) for t, s in ((largest, target[0]), (x, target[1])))
-        taken = torch.ops.aten.threshold_backward(_take(left, dim, target[0]), inputs - outputs, nothing)
-        _take(passed, dim, target[1]).add_(taken)
-        if offset < 1:
-            left = left.clone() if left is gradient else left
-            _take(left, dim, target[0]).sub_(taken)
+
+    def first(t: Tensor) -> Tensor:
+        return t.narrow(dim, 0, size - 1)
+
+    def last(t: Tensor) -> Tensor:
+        return t.narrow(dim, 1, size - 1)
+
+    passed, left = torch.empty_like(x), torch.empty_like(x)
+    # The entry before; the last one is before none, and the first window has none.
+    passed.select(dim, size - 1).zero_()
+    left.select(dim, 0).copy_(gradient.select(dim, 0))
+    taken = _where_largest(last(gradient), first(x), last(largest), out=first(passed))
+    torch.sub(last(gradient), taken, out=last(left))
+    taken = _where_largest(left, x, largest)
+    passed.add_(taken)
+    left.sub_(taken)
+    # What neither of them took belongs to the entry after.
+    last(passed).add_(first(left))
     return passed
 
 
-def _take(x: Tensor, dim: int, part: slice) -> Tensor:
-    return x.narrow(dim, part.start, part.stop - part.start)
+def _where_largest(gradient: Tensor, x: Tensor, largest: Tensor, out: Tensor | None = None) -> Tensor:
+    """``gradient`` where ``x`` is ``largest``, and 0 elsewhere."""
+    # An entry is the largest where it falls short of it by nothing; ReLU's gradient makes that choice in one pass.
+    nothing, short = -torch.finfo(x.dtype).tiny, x - largest
+    if out is None:
+        return torch.ops.aten.threshold_backward(gradient, short, nothing)
+    return torch.ops.aten.threshold_backward.grad_input(gradient, short, nothing, grad_input=out)
 
 
 def max_pool(x: Tensor, stride: int = 1) -> Tensor:
