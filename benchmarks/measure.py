@@ -176,6 +176,13 @@ class Side:
         seconds, self.resident, self._peak = self._answer()
         return seconds
 
+    def turn(self, number: int) -> float:
+        """Seconds of this step, after one that does not count.
+
+        In a search no step follows a pause: the first one of a turn wakes threads, and finds the other side's maps in the
+        cache."""
+        return self.run([number, number + 1])[1]
+
     def warm_up(self, seconds: float) -> float:
         """Run at least two steps, for about ``seconds``; the median of the latest three."""
         end, times = time.monotonic() + seconds, self.run([0])
@@ -236,8 +243,8 @@ def _together(workload: Workload, other: str, threads: int, pace: Pace, kept: in
             if not fits(kept):
                 return None
             with Side(workload, other, threads) as right:
-                pairs = pace.pairs(expected + right.warm_up(pace.warm))
-                times = [(*left.run([i]), *right.run([i])) for i in range(pairs)]
+                pairs = pace.pairs(2 * (expected + right.warm_up(pace.warm)))
+                times = [(left.turn(i), right.turn(i)) for i in range(pairs)]
                 first, second = (list(column) for column in zip(*times))
                 return {
                     "engine": {"seconds": first, "peak": left.peak},

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from nas_core import kernels
 from nas_core.features import Node, Stage, stages
-from nas_core.linear import BatchNormalization, Feature, Folded, Narrowed, image, products, rows
+from nas_core.linear import Feature, Folded, Narrowed, Normalized, image, products, rows
 from nas_core.operations import Norm
 from nas_core.space import NONE, OPERATIONS, SKIP
 from nas_core.supernet import NetworkConfig, Supernet
@@ -256,11 +256,11 @@ class SharedBatch:
     def _inputs(self, images_BCHW: Tensor) -> list[Node]:
         """The cell's input nodes."""
         convolution, norm = self.network.stem[0], cast(Norm, self.network.stem[1])
-        x = convolution(images_BCHW).contiguous(memory_format=kernels.LAST)
-        x = BatchNormalization.apply(x, norm.weight, norm.bias, norm.normalization.eps)
+        x = rows(convolution(images_BCHW).contiguous(memory_format=kernels.LAST))
+        normalized = Normalized(x, norm.weight, norm.bias, norm.normalization.eps)
         narrow = [stages(module)[0] for module in self.network.stack[0].preprocess]
-        matrices = [stage.matrix(x.shape[1]) for stage in narrow]
-        narrowed = Narrowed(rows(x), matrices, None, None, narrow[0].norm.normalization.eps)
+        matrices = [stage.matrix(x.shape[2]) for stage in narrow]
+        narrowed = Narrowed(x, matrices, None, None, narrow[0].norm.normalization.eps, normalized)
         return [Node(image(output, *images_BCHW.shape[2:])) for output in narrowed.outputs]
 
     def _path(self, node: Node, edge: int, operation: int) -> Path:

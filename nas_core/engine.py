@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from nas_core import kernels
 from nas_core.features import Batch, Gradients, Node, Parameters, Stage, affine, fold, known, stages
-from nas_core.linear import Feature, Folded, Narrowed, back, image, products, rows
+from nas_core.linear import Feature, Folded, Narrowed, Normalized, back, image, products, rows
 from nas_core.space import OPERATIONS, Cell
 
 Plan = list[list[tuple[int, float]]]
@@ -98,7 +98,7 @@ class Evaluation:
         ]
         for inputs, narrowed in self.entering:
             stride = self.inputs[inputs[0]].stride
-            sides = [-(-side // stride) for side in states[inputs[0]].x.shape[2:]]
+            sides = [-(-side // stride) for side in states[inputs[0]].written.shape[2:]]
             self.nodes += [Node(image(output, *sides)) for output in narrowed.outputs]
         self.sides = [-(-side // self.stride) for side in self._node(0).x.shape[2:]]
         pooled = {}
@@ -126,19 +126,22 @@ class Evaluation:
 
     def _narrowed(self, inputs: list[int]) -> Narrowed:
         """The preprocessing of input states that are one and the same."""
-        chosen, x = [self.inputs[position] for position in inputs], self._entering(inputs)
+        chosen, (x, ahead) = [self.inputs[position] for position in inputs], self._entering(inputs)
         norms = [stage.norm for stage in chosen]
         return Narrowed(
             x,
             [stage.matrix(x.shape[2]) for stage in chosen],
             *affine(norms),
             norms[0].normalization.eps,
+            ahead,
         )
 
-    def _entering(self, inputs: list[int]) -> Tensor:
-        """The map whose ReLU the preprocessing of these input states sees, as rows ``[B, P, C_in]``."""
+    def _entering(self, inputs: list[int]) -> tuple[Tensor, Normalized | None]:
+        """The map whose ReLU the preprocessing of these input states sees, as rows ``[B, P, C_in]``, and what normalises it first."""
         state = self.states[inputs[0]]
-        return rows(state.halves() if self.inputs[inputs[0]].stride == 2 else state.x)
+        if self.inputs[inputs[0]].stride == 2:
+            return rows(state.halves()), None
+        return rows(state.written), state.ahead
 
     def _enter(self, target: int) -> None:
         """The feature maps of every term into ``target``, up to the last linear map."""
@@ -373,7 +376,7 @@ class Evaluation:
         if all(total is None for total in totals):
             return None
         gradients = [None if total is None else rows(total) for total in totals]
-        x = self._entering(inputs)
+        x, _ = self._entering(inputs)
         weights, gains, shifts, gradient = narrowed.back(gradients, x, wanted, bool(self.trained))
         for position, *learned in zip(inputs, weights, gains, shifts):
             if totals[inputs.index(position)] is not None:

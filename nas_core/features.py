@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_core import kernels
-from nas_core.linear import Feature, Folded, image, rows
+from nas_core.linear import Feature, Folded, Normalized, image, rows
 from nas_core.memory import onto
 from nas_core.operations import FactorizedReduce, Norm
 
@@ -110,12 +110,21 @@ def fold(features: list[Feature], chosen: list[Stage], weights: Sequence[float])
 
 
 class Node:
-    """A node's feature map, and what several edges make of it, computed when first asked for."""
+    """A node's feature map, and what several edges make of it, computed when first asked for.
 
-    def __init__(self, x_BCHW: Tensor):
-        self.x = x_BCHW
+    With a normalisation ``ahead`` the map that is written is the one that it sees."""
+
+    def __init__(self, written_BCHW: Tensor, ahead: Normalized | None = None):
+        self.written, self.ahead = written_BCHW, ahead
         self.features: dict[tuple[str, int], Feature] = {}
         self._rectified: Tensor | None = None
+
+    @property
+    def x(self) -> Tensor:
+        """The feature map ``[B, C, H, W]``."""
+        if self.ahead is None:
+            return self.written
+        return image(self.ahead.of(rows(self.written)), *self.written.shape[2:])
 
     def rectified(self) -> Tensor:
         """ReLU of the node."""

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas_core.memory import blocks
+
 LAST = torch.channels_last
 
 
@@ -101,16 +103,21 @@ def depthwise_weight_gradient(
 def _largest_of_three(x: Tensor, dim: int) -> Tensor:
     """The largest of each entry and its two neighbours along ``dim``."""
     size = x.shape[dim]
+    before, after = (x.narrow(dim, start, size - 1) for start in (0, 1))
     largest = torch.empty_like(x)
-    before, after = (largest.narrow(dim, start, size - 1) for start in (0, 1))
     largest.select(dim, size - 1).copy_(x.select(dim, size - 1))
-    torch.maximum(x.narrow(dim, 0, size - 1), x.narrow(dim, 1, size - 1), out=before)
-    torch.maximum(after, x.narrow(dim, 0, size - 1), out=after)
+    torch.maximum(before, after, out=largest.narrow(dim, 0, size - 1))
+    own = largest.narrow(dim, 1, size - 1)
+    torch.maximum(own, before, out=own)
     return largest
 
 
-def _to_the_largest(gradient: Tensor, largest: Tensor, x: Tensor, dim: int) -> Tensor:
-    """Pass each gradient on to the first of the three entries that is the largest."""
+POOL_BYTES = 1 << 19
+"""A block of images here: the gradient of a maximum has half a dozen maps of this size at hand."""
+
+
+def _to_the_largest(gradient: Tensor, largest: Tensor, x: Tensor, dim: int, passed: Tensor) -> Tensor:
+    """Pass each gradient on to the first of the three entries that is the largest; ``passed`` is written and returned."""
     size = x.shape[dim]
 
     def first(t: Tensor) -> Tensor:
@@ -119,12 +126,13 @@ def _to_the_largest(gradient: Tensor, largest: Tensor, x: Tensor, dim: int) -> T
     def last(t: Tensor) -> Tensor:
         return t.narrow(dim, 1, size - 1)
 
-    passed, left = torch.empty_like(x), torch.empty_like(x)
-    # The entry before; the last one is before none, and the first window has none.
+    left = torch.empty_like(x)
+    # The entry before the window's middle: the first window has none, and the last entry is before none.
     passed.select(dim, size - 1).zero_()
     left.select(dim, 0).copy_(gradient.select(dim, 0))
     taken = _where_largest(last(gradient), first(x), last(largest), out=first(passed))
     torch.sub(last(gradient), taken, out=last(left))
+    # The middle.
     taken = _where_largest(left, x, largest)
     passed.add_(taken)
     left.sub_(taken)
@@ -155,8 +163,12 @@ def max_pool_gradient(gradient: Tensor, x: Tensor, pooled: Tensor, stride: int =
         size, step, padding = [3, 3], [stride] * 2, [1, 1]
         _, indices = torch.ops.aten.max_pool2d_with_indices(x, size, step, padding)
         return torch.ops.aten.max_pool2d_with_indices_backward(gradient, x, size, step, padding, [1, 1], False, indices)
-    rows = _largest_of_three(x, 3)
-    return _to_the_largest(_to_the_largest(gradient, pooled, rows, 2), rows, x, 3)
+    passed = torch.empty_like(x)
+    for g, own, largest, to in blocks(gradient, x, pooled, passed, size=POOL_BYTES):
+        rows = _largest_of_three(own, 3)
+        by_rows = _to_the_largest(g, largest, rows, 2, torch.empty_like(own))
+        _to_the_largest(by_rows, rows, own, 3, to)
+    return passed
 
 
 def _ones(x: Tensor) -> Tensor:

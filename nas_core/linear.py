@@ -17,13 +17,15 @@ pixels are in the maps' own precision, image by image, so that no long sum loses
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from nas_core.memory import blocks
 
 
 def rows(x_BCHW: Tensor) -> Tensor:
@@ -42,28 +44,16 @@ def products(left_BPC: Tensor, right_BPD: Tensor) -> Tensor:
     return torch.bmm(left_BPC.transpose(1, 2), right_BPD).sum(0, dtype=torch.float64)
 
 
-BLOCK_BYTES = 1 << 20
-"""What a block of images may take up: half of it and its result fit into a core's own cache."""
-
-
-def blocks(*maps_BPC: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same few images of every map at a time, as views; on a device other than the CPU all of them at once."""
-    first = maps_BPC[0]
-    images = len(first)
-    if first.device.type == "cpu":
-        images = max(1, BLOCK_BYTES // max(1, first[0].numel() * first.element_size()))
-    return zip(*(own.split(images) for own in maps_BPC))
-
-
 class Feature:
     """A feature map ``[B, P, C_in]`` with its sums over pixels, its mean and its covariance."""
 
     def __init__(self, x_BPC: Tensor):
         count = x_BPC.shape[0] * x_BPC.shape[1]
         self.x = x_BPC
-        self.sums = x_BPC.sum(1)
+        parts = [(x.sum(1), torch.bmm(x.transpose(1, 2), x)) for (x,) in blocks(x_BPC)]
+        self.sums, squares = (torch.cat(own) for own in zip(*parts))
         self.mean = self.sums.sum(0, dtype=torch.float64) / count
-        self.covariance = products(x_BPC, x_BPC) / count - torch.outer(self.mean, self.mean)
+        self.covariance = squares.sum(0, dtype=torch.float64) / count - torch.outer(self.mean, self.mean)
 
     @property
     def count(self) -> int:
@@ -156,16 +146,22 @@ class Narrowed:
         gains: Sequence[Tensor] | None,
         shifts: Sequence[Tensor] | None,
         eps: float,
+        ahead: Normalized | None = None,
     ):
-        self.weight, self.gains = torch.cat(list(weights)), gains
+        self.weight, self.gains, self.ahead = torch.cat(list(weights)), gains, ahead
         self.count = x_BPC.shape[0] * x_BPC.shape[1]
-        p, turned = x_BPC.new_empty(*x_BPC.shape[:2], len(self.weight)), self.weight.t()
-        for x, own in blocks(x_BPC, p):
-            torch.mm(torch.relu(x).flatten(0, 1), turned, out=own.flatten(0, 1))
-        mean, self.inverse = _moments(p, eps)
-        scale, offset = self.inverse.to(p), (-mean * self.inverse).to(p)
         self.sizes = [len(weight) for weight in weights]
-        split = [part.split(self.sizes, dim=-1) for part in (p, scale, offset)]
+        p, turned = x_BPC.new_empty(*x_BPC.shape[:2], len(self.weight)), self.weight.t()
+
+        def made() -> Iterator[Tensor]:
+            for x, own in blocks(x_BPC, p):
+                rectified = torch.relu(x) if ahead is None else ahead.of(x).relu_()
+                torch.mm(rectified.flatten(0, 1), turned, out=own.flatten(0, 1))
+                yield own
+
+        mean, self.inverse = _moments(made(), self.count, eps)
+        parts = (p, self.inverse.to(p), (-mean * self.inverse).to(p))
+        split = [part.split(self.sizes, dim=-1) for part in parts]
         self.normal = [torch.addcmul(shift, own, factor) for own, factor, shift in zip(*split)]
         self.outputs = self.normal
         if gains:
@@ -181,7 +177,7 @@ class Narrowed:
         known = [torch.zeros_like(n) if g is None else g for g, n in zip(gradients, self.normal)]
         gains, shifts, passing = [], [], []
         for m, (gradient, normal, inverse) in enumerate(zip(known, self.normal, self.inverse.split(self.sizes))):
-            sums, slope = _sums(blocks(gradient, normal), lambda g, n: (g, g * n))
+            sums, slope = _sums((g, g * n) for g, n in blocks(gradient, normal))
             shifts.append(sums)
             gains.append(slope)
             scale = inverse if self.gains is None else inverse * self.gains[m].double()
@@ -189,40 +185,54 @@ class Narrowed:
             passing.append([part.to(normal) for part in (constant, scale, own)])
         weights, passed = [], torch.empty_like(x_BPC) if wanted else None
         for x, to, *pairs in blocks(x_BPC, x_BPC if passed is None else passed, *known, *self.normal):
-            at_p = [
-                torch.addcmul(constant, g, scale).addcmul_(n, own)
-                for g, n, (constant, scale, own) in zip(pairs[: len(known)], pairs[len(known) :], passing)
-            ]
-            together = at_p[0] if len(at_p) == 1 else torch.cat(at_p, dim=-1)
+            at_p = x.new_empty(*x.shape[:2], len(self.weight))
+            parts = zip(at_p.split(self.sizes, dim=-1), pairs[: len(known)], pairs[len(known) :], passing)
+            for own, g, n, (constant, scale, slope) in parts:
+                torch.addcmul(constant, g, scale, out=own).addcmul_(n, slope)
+            before = x if self.ahead is None else self.ahead.of(x)
             if trained:
-                weights.append(torch.bmm(together.transpose(1, 2), torch.relu(x)))
+                weights.append(torch.bmm(at_p.transpose(1, 2), torch.relu(before)))
             if wanted:
-                torch.ops.aten.threshold_backward.grad_input(torch.matmul(together, self.weight), x, 0, grad_input=to)
+                torch.ops.aten.threshold_backward.grad_input(torch.matmul(at_p, self.weight), before, 0, grad_input=to)
         own = torch.cat(weights).sum(0, dtype=torch.float64).split(self.sizes) if trained else ()
         return list(own), gains, shifts, passed
 
 
-class BatchNormalization(torch.autograd.Function):
-    """Affine batch normalisation of a channels_last map ``[B, C, H, W]``, with sums taken image by image.
+class Normalized:
+    """The affine batch normalisation of a map x ``[B, P, C]``, written a block at a time where it is needed (:meth:`of`): it is the
+    widest map of a network, and whoever sees it takes its ReLU at once.
 
-    PyTorch's own adds up a million float32 numbers one after the other in this layout, which leaves three digits fewer in
-    every cost. Differentiable once."""
+    Sums are taken image by image. PyTorch's own adds up a million float32 numbers one after the other in this layout, which leaves
+    three digits fewer in every cost."""
+
+    @torch.no_grad()
+    def __init__(self, x_BPC: Tensor, gain_C: Tensor, shift_C: Tensor, eps: float):
+        self.count = x_BPC.shape[0] * x_BPC.shape[1]
+        self.mean, self.inverse = _moments((x for (x,) in blocks(x_BPC)), self.count, eps)
+        scale = self.inverse * gain_C.double()
+        self.factor, self.offset = (part.to(x_BPC) for part in (scale, shift_C.double() - scale * self.mean))
+
+    def of(self, x_BPC: Tensor) -> Tensor:
+        """The normalised map, from some images of x."""
+        return torch.addcmul(self.offset, x_BPC, self.factor)
+
+
+class StandIn(torch.autograd.Function):
+    """What stands for a :class:`Normalized` map where gradients are concerned: its shape, without values. Differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, gain_C: Tensor, shift_C: Tensor, eps: float) -> Tensor:
-        mean, inverse = _moments(rows(x_BCHW), eps)
-        scale = inverse * gain_C.double()
-        ctx.save_for_backward(x_BCHW, gain_C, mean, inverse)
-        factor, offset = (part.to(x_BCHW).view(-1, 1, 1) for part in (scale, shift_C.double() - scale * mean))
-        return torch.addcmul(offset, x_BCHW, factor)
+    def forward(ctx: Any, normalized: Normalized, x_BCHW: Tensor, gain_C: Tensor, shift_C: Tensor) -> Tensor:
+        ctx.normalized = normalized
+        ctx.save_for_backward(x_BCHW, gain_C)
+        return x_BCHW.new_zeros(()).expand(x_BCHW.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_BCHW: Tensor) -> Any:
-        x_BCHW, gain_C, mean, inverse = ctx.saved_tensors
+        x_BCHW, gain_C = ctx.saved_tensors
+        mean, inverse, count = ctx.normalized.mean, ctx.normalized.inverse, ctx.normalized.count
         x, gradient = rows(x_BCHW), rows(gradient_BCHW.contiguous(memory_format=torch.channels_last))
-        count = x.shape[0] * x.shape[1]
-        sums, products = _sums(blocks(gradient, x), lambda g, own: (g, g * own))
+        sums, products = _sums((g, g * own) for g, own in blocks(gradient, x))
         slope = inverse * (products - mean * sums)
         scale = inverse * gain_C.double()
         own = -scale * inverse * slope / count
@@ -230,18 +240,18 @@ class BatchNormalization(torch.autograd.Function):
         passed = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
         for g, inside, to in blocks(gradient, x, rows(passed)):
             torch.addcmul(constant, g, scale, out=to).addcmul_(inside, own)
-        return passed, slope.to(gain_C), sums.to(gain_C), None
+        return None, passed, slope.to(gain_C), sums.to(gain_C)
 
 
-def _moments(x_BPC: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The mean over images and pixels, and 1/√(variance + ε), ``[C]`` each in float64."""
-    count = x_BPC.shape[0] * x_BPC.shape[1]
-    mean, squares = (total / count for total in _sums(blocks(x_BPC), lambda x: (x, x * x)))
+def _moments(parts: Iterator[Tensor], count: int, eps: float) -> tuple[Tensor, Tensor]:
+    """The mean over images and pixels, ``count`` in all, and 1/√(variance + ε), ``[C]`` each in float64, of a map that comes in
+    blocks."""
+    mean, squares = (total / count for total in _sums((own, own * own) for own in parts))
     return mean, ((squares - mean**2).clamp_min(0) + eps).rsqrt()
 
 
-def _sums(parts: Iterator[tuple[Tensor, ...]], made: Callable[..., tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-    """The sums over images and pixels of the two maps that are ``made`` of every block, ``[C]`` each in float64; image by image
-    first, so that no long sum loses digits."""
-    by_image = [[own.sum(1) for own in made(*part)] for part in parts]
-    return (torch.cat(own).sum(0, dtype=torch.float64) for own in zip(*by_image))
+def _sums(parts: Iterator[tuple[Tensor, ...]]) -> list[Tensor]:
+    """The sums over images and pixels of each of the maps that come in blocks, ``[C]`` each in float64; image by image first, so
+    that no long sum loses digits."""
+    by_image = [[own.sum(1) for own in part] for part in parts]
+    return [torch.cat(own).sum(0, dtype=torch.float64) for own in zip(*by_image)]
