@@ -173,9 +173,9 @@ class Step:
             how = {PLAIN: plain.plain, SAMPLED: plain.sampled, PUBLISHED: _PUBLISHED.get(workload.kind)}[side]
             self.measure = _by_modules(self.network, how)
         theta = ThetaConfig()
-        self.clip = theta.clip
+        self.clip, self.parameters = theta.clip, list(self.network.parameters())
         self.optimizer = torch.optim.SGD(
-            self.network.parameters(), theta.learning_rate, momentum=theta.momentum, weight_decay=theta.weight_decay
+            self.parameters, theta.learning_rate, momentum=theta.momentum, weight_decay=theta.weight_decay
         )
 
     def __call__(self, index: int) -> Measurement:
@@ -183,7 +183,7 @@ class Step:
         alpha = self.measure(self.batches[1], sample, False) if self.kind.own_batch else None
         measured = self.measure(self.batches[0], sample, self.kind.trains)
         if self.kind.trains:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         return alpha or measured

@@ -45,36 +45,48 @@ def depthwise_input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride
     return depthwise(gradient, weight.flip(2, 3), 1, dilation)
 
 
-def _every_second_pixel(x: Tensor) -> Tensor:
-    """The four images of every second pixel, as ``[4B, C, ⌈H/2⌉, ⌈W/2⌉]``; odd sides are padded with zeros."""
-    x = x.permute(0, 2, 3, 1)
-    images, height, width, channels = x.shape
+def _every_second_pixel(x_BHWC: Tensor) -> Tensor:
+    """The four images of every second pixel, ``[2, 2, B, ⌈H/2⌉, ⌈W/2⌉, C]``, a view where the sides are even; odd ones are padded with
+    zeros."""
+    images, height, width, channels = x_BHWC.shape
     if height % 2 or width % 2:
-        x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
-    rows, columns = x.shape[1] // 2, x.shape[2] // 2
-    split = x.reshape(images, rows, 2, columns, 2, channels).permute(2, 4, 0, 1, 3, 5)
-    return split.reshape(4 * images, rows, columns, channels).permute(0, 3, 1, 2)
+        x_BHWC = F.pad(x_BHWC, (0, 0, 0, width % 2, 0, height % 2))
+    rows, columns = x_BHWC.shape[1] // 2, x_BHWC.shape[2] // 2
+    return x_BHWC.reshape(images, rows, 2, columns, 2, channels).permute(2, 4, 0, 1, 3, 5)
 
 
 TOGETHER_BYTES = 1 << 18
 """Up to this size of a map four calls cost more than four copies of it side by side."""
 
 
-def _five_by_five(gradient: Tensor, x: Tensor) -> Tensor:
-    """The weight gradient of a 5×5 kernel from four overlapping windows of 3×3, as channels of one map where that is small."""
-    height, width = x.shape[2:]
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 2, 2, 2, 2))
+def _five_by_five(gradient_BHWC: Tensor, x: Tensor) -> Tensor:
+    """The weight gradient of a 5×5 kernel from four overlapping windows of 3×3, as channels of one map where that is small.
+
+    ``x`` is ``[…, H, W, C]``, a view of any kind: its leading dimensions are those of the gradient's images."""
+    *leading, height, width, channels = x.shape
+    size = (*leading, height + 2, width + 2)
     corners = [(top, left) for top in (0, 2) for left in (0, 2)]
-    windows = [padded[:, top : top + height + 2, left : left + width + 2] for top, left in corners]
     if x.numel() * x.element_size() <= TOGETHER_BYTES:
-        side_by_side = torch.cat([gradient.permute(0, 2, 3, 1)] * 4, dim=3)
-        parts = _three_by_three(side_by_side, torch.cat(windows, dim=3)).chunk(4)
+        windows = x.new_empty(*size, 4 * channels)
+        for corner, part in zip(corners, windows.chunk(4, dim=-1)):
+            _write_window(x, *corner, part)
+        parts = _three_by_three(torch.cat([gradient_BHWC] * 4, dim=3), windows.flatten(0, -4)).chunk(4)
     else:
-        parts = tuple(_three_by_three(gradient.permute(0, 2, 3, 1), window.contiguous()) for window in windows)
-    result = x.new_empty(x.shape[1], 1, 5, 5)
+        made = (_write_window(x, *corner, x.new_empty(*size, channels)) for corner in corners)
+        parts = tuple(_three_by_three(gradient_BHWC, window.flatten(0, -4)) for window in made)
+    result = x.new_empty(channels, 1, 5, 5)
     for (top, left), part in zip(corners, parts):
         result[:, :, top : top + 3, left : left + 3] = part
     return result
+
+
+def _write_window(x: Tensor, top: int, left: int, window: Tensor) -> Tensor:
+    """Write ``x``, padded by two pixels on every side, from row ``top`` and column ``left`` on into ``window``."""
+    height, width = x.shape[-3:-1]
+    window.narrow(-3, height if top else 0, 2).zero_()
+    window.narrow(-2, width if left else 0, 2).zero_()
+    window.narrow(-3, 2 - top, height).narrow(-2, 2 - left, width).copy_(x)
+    return window
 
 
 def _three_by_three(gradient_BHWC: Tensor, x_BHWC: Tensor) -> Tensor:
@@ -93,10 +105,12 @@ def depthwise_weight_gradient(
     kernel = weight.shape[-1]
     if stride != 1 or x.device.type != "cpu" or (kernel, dilation) == (3, 1):
         return _by_autograd(gradient, x, weight, stride, dilation, [False, True, False])[1]
+    gradient, x = (part.permute(0, 2, 3, 1) for part in (gradient, x))
     if dilation == 2:
-        gradient, x = _every_second_pixel(gradient), _every_second_pixel(x)
+        gradient, x = _every_second_pixel(gradient).flatten(0, 2), _every_second_pixel(x)
     if kernel == 5:
         return _five_by_five(gradient, x)
+    gradient, x = (part.permute(0, 3, 1, 2) for part in (gradient, x.flatten(0, -4)))
     return _by_autograd(gradient, x, weight, 1, 1, [False, True, False])[1]
 
 
@@ -110,10 +124,6 @@ def _largest_of_three(x: Tensor, dim: int) -> Tensor:
     own = largest.narrow(dim, 1, size - 1)
     torch.maximum(own, before, out=own)
     return largest
-
-
-POOL_BYTES = 1 << 19
-"""A block of images here: the gradient of a maximum has half a dozen maps of this size at hand."""
 
 
 def _to_the_largest(gradient: Tensor, largest: Tensor, x: Tensor, dim: int, passed: Tensor) -> Tensor:
@@ -164,7 +174,7 @@ def max_pool_gradient(gradient: Tensor, x: Tensor, pooled: Tensor, stride: int =
         _, indices = torch.ops.aten.max_pool2d_with_indices(x, size, step, padding)
         return torch.ops.aten.max_pool2d_with_indices_backward(gradient, x, size, step, padding, [1, 1], False, indices)
     passed = torch.empty_like(x)
-    for g, own, largest, to in blocks(gradient, x, pooled, passed, size=POOL_BYTES):
+    for g, own, largest, to in blocks(gradient, x, pooled, passed, share=2):
         rows = _largest_of_three(own, 3)
         by_rows = _to_the_largest(g, largest, rows, 2, torch.empty_like(own))
         _to_the_largest(by_rows, rows, own, 3, to)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 # From malloc.h and mman.h; 32 MiB is the largest threshold that glibc takes.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 LARGEST_MMAP_THRESHOLD, NEVER, DEFAULT_MMAP_MAX = 1 << 25, (1 << 31) - 1, 1 << 16
-MADV_HUGEPAGE, LARGE_PAGE = 14, 1 << 21
+MADV_HUGEPAGE = 14
 
 RESERVED = 1 << 30
 """Bytes of addresses, not of memory, that are set aside for large pages: what most searches take."""
@@ -52,23 +53,33 @@ def _reserve_large_pages(library: ctypes.CDLL) -> None:
     library.mallopt(M_MMAP_MAX, 0)
     block = library.malloc(RESERVED)
     library.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
-    if block:
-        start = -(-block // LARGE_PAGE) * LARGE_PAGE
-        library.madvise(start, (block + RESERVED - start) // LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE)
-        library.free(block)
+    library.free(block)
+    start, end = _heap()
+    library.madvise(start, end - start, MADV_HUGEPAGE)
+
+
+def _heap() -> tuple[int, int]:
+    """The first and the last address of the heap; the same one twice where the system does not say."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return 0, 0
+    sides = [line.split()[0].split("-") for line in lines if line.endswith("[heap]")]
+    return (int(sides[0][0], 16), int(sides[-1][1], 16)) if sides else (0, 0)
 
 
 BLOCK_BYTES = 1 << 20
 """What a block of images may take up: half of it and its result fit into a core's own cache."""
 
 
-def blocks(*maps: Tensor, size: int = BLOCK_BYTES) -> Iterator[tuple[Tensor, ...]]:
-    """The same few images of every map at a time, ``size`` bytes of the first, as views; on a device other than the CPU all of
-    them at once."""
+def blocks(*maps: Tensor, share: int = 1) -> Iterator[tuple[Tensor, ...]]:
+    """The same few images of every map at a time, as views; on a device other than the CPU all of them at once.
+
+    With ``share`` a block is that many times smaller, for work that has many maps at hand."""
     first = maps[0]
     images = len(first)
     if first.device.type == "cpu":
-        images = max(1, size // max(1, first[0].numel() * first.element_size()))
+        images = max(1, BLOCK_BYTES // share // max(1, first[0].numel() * first.element_size()))
     return zip(*(own.split(images) for own in maps))
 
 

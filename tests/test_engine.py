@@ -1,6 +1,9 @@
 """The engine against the network evaluated module by module: loss, costs and the gradient of every weight."""
 
 import ctypes
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +11,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_core import kernels, linear, memory
+from nas_core import kernels, memory
 from nas_core.cost import probe
-from nas_core.linear import BatchNormalization, Feature, Folded, Narrowed, back, products, rows
+from nas_core.features import Node
+from nas_core.linear import Feature, Folded, Narrowed, Normalized, StandIn, back, products, rows
 from nas_core.operations import Normalization
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas, Uniform
 from nas_core.space import OPERATIONS, Cell, Edge, SpaceError, darts, minimal
@@ -201,10 +205,14 @@ def test_folded_maps_equal_batch_normalisation_and_its_gradients(affine, eps):
             assert torch.allclose(a, b, atol=1e-11)
 
 
+@pytest.mark.parametrize("normalized_ahead", [False, True])
 @pytest.mark.parametrize("affine", [False, True])
-def test_narrowed_maps_equal_batch_normalisation_and_its_gradients(affine):
-    (x, _), weights, gains, shifts, gradient = maps(1, 2, 6, 3, mean=1.0)
-    narrowed = Narrowed(x, weights, gains if affine else None, shifts if affine else None, 1e-5)
+def test_narrowed_maps_equal_batch_normalisation_and_its_gradients(affine, normalized_ahead):
+    """Also where the map that enters is normalised on its way in: then ``back`` is given what the normalisation sees."""
+    (raw, _), weights, gains, shifts, gradient = maps(1, 2, 6, 3, mean=1.0)
+    ahead = Normalized(raw, torch.linspace(0.5, 2, 6), torch.linspace(-1, 1, 6), 1e-5) if normalized_ahead else None
+    x, entering = raw if ahead is None else ahead.of(raw), raw
+    narrowed = Narrowed(entering, weights, gains if affine else None, shifts if affine else None, 1e-5, ahead)
     gradients = (gradient, 2 * gradient.flip(1))
     leaves = [t.clone().requires_grad_() for t in (x, *weights, *gains, *shifts)]
     outputs = [
@@ -215,14 +223,15 @@ def test_narrowed_maps_equal_batch_normalisation_and_its_gradients(affine):
         assert torch.allclose(own, other, atol=1e-12)
     total = sum((h * g).sum() for h, g in zip(outputs, gradients))
     expected = torch.autograd.grad(total, leaves if affine else leaves[:3])
-    own_weights, own_gains, own_shifts, own_x = narrowed.back(gradients, x, True, True)
+    own_weights, own_gains, own_shifts, own_x = narrowed.back(gradients, entering, True, True)
     for a, b in zip((own_x, *own_weights, *own_gains, *own_shifts), expected):
         assert torch.allclose(a, b, atol=1e-11)
     # Half of the gradients missing is the same as zeros.
-    some = narrowed.back((gradient, None), x, True, True)
-    assert torch.allclose(some[3], narrowed.back((gradient, torch.zeros_like(gradient)), x, True, True)[3])
+    some = narrowed.back((gradient, None), entering, True, True)
+    assert torch.allclose(some[3], narrowed.back((gradient, torch.zeros_like(gradient)), entering, True, True)[3])
     # Only what is asked for is made.
-    assert narrowed.back(gradients, x, False, True)[3] is None and narrowed.back(gradients, x, True, False)[0] == []
+    assert narrowed.back(gradients, entering, False, True)[3] is None
+    assert narrowed.back(gradients, entering, True, False)[0] == []
 
 
 @pytest.mark.parametrize("size", [1, 3000, 1 << 20])
@@ -233,7 +242,7 @@ def test_blocks_of_images_change_no_bit(monkeypatch, size):
     sample = Darts().sample(log_alpha(net), torch.Generator().manual_seed(0))
     found = []
     for limit in (1 << 30, size):
-        monkeypatch.setattr(linear, "BLOCK_BYTES", limit)
+        monkeypatch.setattr(memory, "BLOCK_BYTES", limit)
         measured = probe(net, images, labels, sample, train=True)
         found.append((measured.loss, measured.cost, *taken(net).values()))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -241,10 +250,11 @@ def test_blocks_of_images_change_no_bit(monkeypatch, size):
 
 def test_a_block_is_as_many_images_as_fit(monkeypatch):
     x = torch.zeros(7, 10, 3)
-    monkeypatch.setattr(linear, "BLOCK_BYTES", 2 * 10 * 3 * 4)
-    assert [len(own) for own, _ in linear.blocks(x, x)] == [2, 2, 2, 1]
-    monkeypatch.setattr(linear, "BLOCK_BYTES", 1)
-    assert len(list(linear.blocks(x))) == 7
+    monkeypatch.setattr(memory, "BLOCK_BYTES", 2 * 10 * 3 * 4)
+    assert [len(own) for own, _ in memory.blocks(x, x)] == [2, 2, 2, 1]
+    assert [len(own) for (own,) in memory.blocks(x, share=2)] == [1] * 7
+    monkeypatch.setattr(memory, "BLOCK_BYTES", 1)
+    assert len(list(memory.blocks(x))) == 7
 
 
 def test_a_large_mean_costs_no_digits_of_the_variance():
@@ -326,7 +336,40 @@ def test_rows_are_a_view():
 
 def test_a_c_library_without_the_setting_is_no_error(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    assert memory.keep_freed_memory() is False
+    assert memory.keep_freed_memory.__wrapped__() is False
+
+
+LARGE_PAGES = """
+import resource, sys
+import torch
+from nas_core import memory
+
+if sys.argv[1] == "small":
+    used = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, (used + memory.RESERVED // 2,) * 2)
+assert memory.keep_freed_memory() and memory.keep_freed_memory()
+there, large = torch.ones(1 << 22).data_ptr(), None
+for line in open("/proc/self/smaps"):
+    name, *rest = line.split()
+    if "-" in name and not name.endswith(":"):
+        start, end = (int(side, 16) for side in name.split("-"))
+    elif name == "VmFlags:" and start <= there < end:
+        large = "hg" in rest
+print(large)
+"""
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no large pages")
+@pytest.mark.parametrize("room", ["enough", "small"])
+def test_what_a_step_asks_for_lies_where_large_pages_are_asked_for(room):
+    """Without room for the reserve everything goes on as ever."""
+    done = subprocess.run([sys.executable, "-c", LARGE_PAGES, room], capture_output=True, text=True)
+    assert done.stderr == "" and (done.stdout == "True\n" or room == "small")
+
+
+def node(x, gain, shift):
+    """A node whose map is normalised where it is needed."""
+    return Node(x, Normalized(rows(x), gain, shift, 1e-5))
 
 
 def test_batch_normalisation_keeps_its_digits_in_channels_last():
@@ -335,7 +378,7 @@ def test_batch_normalisation_keeps_its_digits_in_channels_last():
     x = 3 + torch.randn(96, 8, 32, 32, generator=generator).contiguous(memory_format=LAST)
     gain, shift = torch.full((8,), 2.0), torch.full((8,), 0.5)
     exact = F.batch_norm(x.double(), None, None, gain.double(), shift.double(), True)
-    own = BatchNormalization.apply(x, gain, shift, 1e-5)
+    own = node(x, gain, shift).x
     theirs = F.batch_norm(x, None, None, gain, shift, True)
     assert float((own - exact).abs().max()) < min(5e-6, float((theirs - exact).abs().max()) / 2)
 
@@ -345,6 +388,9 @@ def test_batch_normalisation_has_the_gradients_of_autograd():
     leaves = [t.requires_grad_() for t in (x, gain, shift)]
     gradient = random_like(x)
     expected = torch.autograd.grad(F.batch_norm(*leaves[:1], None, None, *leaves[1:], True), leaves, gradient)
-    got = torch.autograd.grad(BatchNormalization.apply(*leaves, 1e-5), leaves, gradient)
+    normalized = Normalized(rows(x), gain, shift, 1e-5)
+    stands = StandIn.apply(normalized, *leaves)
+    assert stands.shape == x.shape and stands.untyped_storage().nbytes() == 8
+    got = torch.autograd.grad(stands, leaves, gradient)
     for own, other in zip(got, expected):
         assert torch.allclose(own, other, atol=1e-12)
