@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_core import kernels
-from nas_core.features import Node, Stage, stages
+from nas_core.features import Node, Stage, known, stages
 from nas_core.linear import Feature, Folded, Narrowed, Normalized, image, products, rows
 from nas_core.operations import Norm
 from nas_core.space import NONE, OPERATIONS, SKIP
@@ -257,7 +257,7 @@ class SharedBatch:
         """The cell's input nodes."""
         convolution, norm = self.network.stem[0], cast(Norm, self.network.stem[1])
         x = rows(convolution(images_BCHW).contiguous(memory_format=kernels.LAST))
-        normalized = Normalized(x, norm.weight, norm.bias, norm.normalization.eps)
+        normalized = Normalized(x, known(norm.weight), known(norm.bias), norm.normalization.eps)
         narrow = [stages(module)[0] for module in self.network.stack[0].preprocess]
         matrices = [stage.matrix(x.shape[2]) for stage in narrow]
         narrowed = Narrowed(x, matrices, None, None, narrow[0].norm.normalization.eps, normalized)

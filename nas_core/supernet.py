@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_core.engine import EvaluateCell, Evaluation, Plan
-from nas_core.features import Node
+from nas_core.features import Node, known
 from nas_core.linear import Normalized, StandIn, rows
 from nas_core.memory import onto
 from nas_core.operations import FactorizedReduce, Norm, Normalization, build, stack
@@ -269,8 +269,9 @@ class Supernet(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and train):
             convolution, norm = self.stem[0], cast(Norm, self.stem[1])
             x = convolution(images_BCHW).contiguous(memory_format=torch.channels_last)
-            normalized = Normalized(rows(x), norm.weight, norm.bias, norm.normalization.eps)
-            stem = StandIn.apply(normalized, x, norm.weight, norm.bias)
+            gain, shift = known(norm.weight), known(norm.bias)
+            normalized = Normalized(rows(x), gain, shift, norm.normalization.eps)
+            stem = StandIn.apply(normalized, x, gain, shift)
         node = Node(x.detach(), normalized)
         states, nodes = [stem, stem], [node, node]
         for position, cell in enumerate(self.stack):
