@@ -202,7 +202,7 @@ def _fold(paths: Sequence[Path], position: int) -> None:
         return
     features = [path.features[position] for path in paths]
     like = features[0].x
-    matrices = [path.stages[position].matrix(like.shape[2]).to(like) for path in paths]
+    matrices = [path.stages[position].matrix(like) for path in paths]
     folded = Folded(features, matrices, None, None, paths[0].stages[0].norm.normalization.eps)
     for m, path in enumerate(paths):
         path.maps.append((folded, m))
@@ -259,7 +259,7 @@ class SharedBatch:
         x = rows(convolution(images_BCHW).contiguous(memory_format=kernels.LAST))
         normalized = Normalized(x, known(norm.weight), known(norm.bias), norm.normalization.eps)
         narrow = [stages(module)[0] for module in self.network.stack[0].preprocess]
-        matrices = [stage.matrix(x.shape[2]) for stage in narrow]
+        matrices = [stage.matrix(x) for stage in narrow]
         narrowed = Narrowed(x, matrices, None, None, narrow[0].norm.normalization.eps, normalized)
         return [Node(image(output, *images_BCHW.shape[2:])) for output in narrowed.outputs]
 

@@ -130,7 +130,7 @@ class Evaluation:
         norms = [stage.norm for stage in chosen]
         return Narrowed(
             x,
-            [stage.matrix(x.shape[2]) for stage in chosen],
+            [stage.matrix(x) for stage in chosen],
             *affine(norms),
             norms[0].normalization.eps,
             ahead,

@@ -48,10 +48,11 @@ class Stage:
         maybe = (self.depthwise, *self.pointwise, self.norm.weight, self.norm.bias)
         return tuple(weight for weight in maybe if weight is not None)
 
-    def matrix(self, channels: int) -> Tensor:
-        """The linear map ``[C_out, C_in]``."""
+    def matrix(self, like: Tensor) -> Tensor:
+        """The linear map ``[C_out, C_in]`` of a feature map ``[B, P, C_in]``."""
         if not self.pointwise:
-            return torch.eye(channels)
+            # Made where it is needed: a copy from elsewhere would wait for the device.
+            return torch.eye(like.shape[2], dtype=like.dtype, device=like.device)
         parts = [weight.flatten(1) for weight in self.pointwise]
         return parts[0] if len(parts) == 1 else torch.block_diag(*parts)
 
@@ -100,7 +101,7 @@ def fold(features: list[Feature], chosen: list[Stage], weights: Sequence[float])
         like = features[members[0]].x
         folded = Folded(
             [features[m] for m in members],
-            [chosen[m].matrix(width).to(like) for m in members],
+            [chosen[m].matrix(like) for m in members],
             *affine(norms),
             norms[0].normalization.eps,
         )

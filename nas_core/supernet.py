@@ -98,9 +98,10 @@ class _Mix(torch.autograd.Function):
         z_EK, *outputs = ctx.saved_tensors
         cost_EK = None
         if ctx.needs_input_grad[0]:
-            costs = torch.stack([_image_dot(gradient, output) for output in outputs])
-            rows, columns = zip(*ctx.places)
-            cost_EK = torch.zeros_like(z_EK).index_put((torch.tensor(rows), torch.tensor(columns)), costs)
+            costs = dict(zip(ctx.places, (_image_dot(gradient, output) for output in outputs)))
+            nothing, (edges, operations) = gradient.new_zeros(()), z_EK.shape
+            entries = [costs.get((e, k), nothing) for e in range(edges) for k in range(operations)]
+            cost_EK = torch.stack(entries).view_as(z_EK)
         passed: list[Tensor | None] = []
         for position, (place, weight) in enumerate(zip(ctx.places, ctx.weights)):
             if weight == 0 or not ctx.needs_input_grad[3 + position]:
