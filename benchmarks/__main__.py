@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import chapters, measure, report, roofline, scaling, startup, table
+from benchmarks import chapters, launches, measure, report, roofline, scaling, startup, table
 from benchmarks.workloads import WORKLOADS, Workload, tiny
 from nas_core.lab.code import LabError, fingerprint
 
 FOLDER = Path(__file__).parent
 RESULTS, PAGE = FOLDER / "results.json", FOLDER / "README.md"
-SECTIONS = ("table", "seeds", "startup", "scaling", "soak")
+SECTIONS = ("launches", "table", "seeds", "startup", "scaling", "soak")
 CHAPTERS = "chapters"
 """Stands for every chapter of the book; one alone goes by its own name."""
 QUICK = (
@@ -27,6 +27,7 @@ QUICK = (
     "snas-minimal",
     "darts-minimal",
     "bilevel-8x4-reduction",
+    "launches",
     "table",
     "seeds",
     "startup",
@@ -81,7 +82,7 @@ def _chosen(options: argparse.Namespace) -> list[str]:
         raise ValueError(
             f"--threads is {options.threads}; give a whole number from 1 to {measure.cores()}, the cores of this machine"
         )
-    wanted = set(options.only or (QUICK if options.quick else (*WORKLOADS, "table", "seeds", "startup")))
+    wanted = set(options.only or (QUICK if options.quick else (*WORKLOADS, "launches", "table", "seeds", "startup")))
     wanted |= {name for name in ("scaling", "soak", CHAPTERS) if getattr(options, name)}
     if CHAPTERS in wanted:
         wanted |= {QUICK_CHAPTER} if options.quick else set(chapters.names())
@@ -128,6 +129,8 @@ def _workload(name: str, workload: Workload, threads: int, quick: bool) -> dict:
 
 
 def _section(name: str, threads: int, quick: bool) -> dict:
+    if name == "launches":
+        return launches.launches({"tiny": tiny(WORKLOADS["snas-minimal"])} if quick else None)
     if name == "table":
         return table.compare(threads, table.QUICK if quick else table.FULL)
     if name == "seeds":

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import table
+from benchmarks.launches import ON_CPU
 from benchmarks.roofline import Machine, Work
-from benchmarks.workloads import KINDS, PLAIN, PUBLISHED, PUBLISHED_IS_PLAIN, SAMPLED, Workload
+from benchmarks.workloads import ENGINE, KINDS, PLAIN, PUBLISHED, PUBLISHED_IS_PLAIN, SAMPLED, Workload
 
 BEGIN, END = "<!-- begin: written by python -m benchmarks -->", "<!-- end -->"
 COLUMNS = (PLAIN, SAMPLED, PUBLISHED)
@@ -171,6 +172,21 @@ def _roofline(workloads: dict, machine: Machine) -> str:
     return f"{words}\n\n{_table(heading, body)}"
 
 
+def _launches(found: dict) -> str:
+    sides = (ENGINE, *COLUMNS, ON_CPU)
+    body = []
+    for name, own in found.items():
+        counts = [f"{own['kernels'][side]:.0f}" if side in own["kernels"] else "–" for side in sides]
+        body.append([_label(name, own), *counts])
+    words = (
+        "What a step asks an accelerator for, counted without one: operations that compute, from the images to the gradients, on average "
+        "over samples. A fast card is bound by this number. There `nas_core` evaluates module by module; the last column is what its engine "
+        "would ask for."
+    )
+    heading = ["step", "`nas_core`", *(HEADINGS[column] for column in COLUMNS), ON_CPU]
+    return f"{words}\n\n{_table(heading, body)}"
+
+
 def _equal_error(found: dict) -> str:
     """What a table of costs takes to equal error, by the state of θ."""
     body = []
@@ -305,6 +321,7 @@ def render(results: dict) -> str:
         parts += ["### Peak memory", _side_table(workloads, _engine_memory, _memory_cell)]
         parts += ["### Roofline", _roofline(workloads, Machine(**results["machine"]))]
     for name, heading, section in (
+        ("launches", "### Kernels a step", _launches),
         ("table", "### A table of costs, to equal error", _equal_error),
         ("seeds", "### Processes or threads", _seeds),
         ("scaling", "### Scaling", _scaling),

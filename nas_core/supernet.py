@@ -237,8 +237,12 @@ class Supernet(nn.Module):
 
     @property
     def fused(self) -> bool:
-        """Whether ``nas_core.engine`` covers the configuration."""
-        return self.config.normalization.kind == "batch" and self.config.order == "relu-conv-norm"
+        """Whether ``nas_core.engine`` evaluates this network: on the CPU, in the configurations that it covers.
+
+        A large accelerator ends each kernel of these small networks before the host has asked for the next, so that their number
+        counts, and modules need a fraction of the engine's (``python -m benchmarks --only launches``)."""
+        covered = self.config.normalization.kind == "batch" and self.config.order == "relu-conv-norm"
+        return covered and self.head.weight.device.type == "cpu"
 
     def forward(
         self,

@@ -10,8 +10,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import launches
+from benchmarks.workloads import ENGINE, Workload, tiny
 from nas_core import cost, features, search, supernet
-from nas_core.config import AlphaConfig, SearchConfig
+from nas_core.config import SearchConfig
 from nas_core.data import DataConfig, Split, prepare
 from nas_core.operations import Normalization
 from nas_core.relaxation import Darts, Dsnas, Proxyless, Snas, Uniform
@@ -64,7 +66,10 @@ def started(monkeypatch, **choices):
     """A search on the meta device that neither checks its losses nor records anything: both are for the end of an epoch."""
     config = dataclasses.replace(
         SearchConfig(
-            data=DataConfig(dataset="digits", images=64, augment="crop-flip"), batch_size=16, epochs=1, evaluation_every=1
+            data=DataConfig(dataset="digits", images=64, augment="crop-flip"),
+            batch_size=16,
+            epochs=1,
+            evaluation_every=1,
         ),
         **choices,
     )
@@ -94,6 +99,15 @@ def test_with_alpha_fixed_nothing_waits_within_an_epoch(monkeypatch, network):
         with Crossings(monkeypatch) as crossings:
             epoch()
         assert crossings.found == ["aten::_to_copy"] * 2 and crossings.reads == 0
+
+
+def test_an_accelerator_is_asked_for_fewer_kernels_than_by_the_engine_or_by_any_other_side():
+    """Why cells are evaluated module by module there."""
+    counts = launches.launches({"tiny": tiny(Workload("snas")), "one": tiny(Workload("theta"))})
+    for own in counts.values():
+        fewest, *others = sorted(own["kernels"], key=own["kernels"].get)
+        assert fewest == ENGINE and others
+        assert own["kernels"][launches.ON_CPU] > 2 * own["kernels"][ENGINE]
 
 
 def test_a_copy_that_would_wait_is_noticed(monkeypatch):
