@@ -26,6 +26,9 @@ from nas_core.memory import keep_freed_memory
 RESERVE = 1 << 30
 """Bytes that are left to the rest of the machine."""
 
+LONG = 1.0
+"""Seconds of a step that does not notice what a pause before it costs: some milliseconds."""
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 # The server imports once what its children need, and computes nothing, so that forking it is safe. The second module is
 # what PyTorch's optimisers import, for seconds, when the first one is made.
@@ -176,12 +179,12 @@ class Side:
         seconds, self.resident, self._peak = self._answer()
         return seconds
 
-    def turn(self, number: int) -> float:
-        """Seconds of this step, after one that does not count.
+    def turn(self, number: int, short: bool) -> float:
+        """Seconds of this step, where steps are ``short`` after the one before it, which does not count.
 
-        In a search no step follows a pause: the first one of a turn wakes threads, and finds the other side's maps in the
-        cache."""
-        return self.run([number, number + 1])[1]
+        In a search no step follows a pause: the first one of a turn wakes threads, and finds the other side's maps in the cache. A
+        long step does not notice."""
+        return self.run([number - 1, number] if short else [number])[-1]
 
     def warm_up(self, seconds: float) -> float:
         """Run at least two steps, for about ``seconds``; the median of the latest three."""
@@ -243,8 +246,10 @@ def _together(workload: Workload, other: str, threads: int, pace: Pace, kept: in
             if not fits(kept):
                 return None
             with Side(workload, other, threads) as right:
-                pairs = pace.pairs(2 * (expected + right.warm_up(pace.warm)))
-                times = [(left.turn(i), right.turn(i)) for i in range(pairs)]
+                usual = (expected, right.warm_up(pace.warm))
+                short = [own < LONG for own in usual]
+                pairs = pace.pairs(sum(own * (1 + led) for own, led in zip(usual, short)))
+                times = [(left.turn(i, short[0]), right.turn(i, short[1])) for i in range(pairs)]
                 first, second = (list(column) for column in zip(*times))
                 return {
                     "engine": {"seconds": first, "peak": left.peak},

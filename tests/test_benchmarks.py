@@ -300,6 +300,12 @@ def test_a_pace_keeps_its_bounds():
     assert [pace.pairs(each) for each in (0.0, 0.5, 100.0)] == [101, 20, 5]
 
 
+def test_before_a_short_step_of_a_turn_another_runs_that_does_not_count():
+    side, asked = measure.Side.__new__(measure.Side), []
+    side.run = lambda numbers: asked.append(numbers) or [float(10 * number) for number in numbers]
+    assert side.turn(3, True) == side.turn(3, False) == 30.0 and asked == [[2, 3], [3]]
+
+
 def test_sides_take_turns():
     found = measure.compare(SMALL, SAMPLED, 1, measure.QUICK)
     assert found["alternating"] is True
@@ -416,6 +422,12 @@ RESULTS = {
             }
         },
     },
+    "launches": {
+        "snas-minimal": {
+            "workload": WORKLOADS["snas-minimal"].plain_data(),
+            "kernels": {"engine": 669.0, "plain": 691.0, "published": 1093.5, "engine on a CPU": 1737.0},
+        }
+    },
     "seeds": {
         "cores": 2,
         "workloads": {"paper": Workload("theta").plain_data()},
@@ -480,16 +492,23 @@ def test_the_tables_are_a_pure_function_of_the_results():
     assert set(widths) == {4, 5, 6, 7, 8}
 
 
-@pytest.mark.parametrize("left_out", ["workloads", "table", "seeds", "startup", "scaling", "soak", "chapters"])
+@pytest.mark.parametrize(
+    "left_out", ["workloads", "launches", "table", "seeds", "startup", "scaling", "soak", "chapters"]
+)
 def test_what_was_not_measured_is_left_out(left_out):
     some = {name: value for name, value in RESULTS.items() if name != left_out}
     heading = {
         "workloads": "Roofline",
+        "launches": "Kernels a step",
         "table": "A table of costs",
         "seeds": "Processes or threads",
         "startup": "Start-up",
     }.get(left_out, left_out.capitalize())
     assert f"### {heading}" in report.render(RESULTS) and f"### {heading}" not in report.render(some)
+
+
+def test_kernels_stand_in_the_order_of_the_columns():
+    assert "| 669 | 691 | – | 1094 | 1737 |" in report.render(RESULTS)
 
 
 def test_failures_are_told():
@@ -596,8 +615,16 @@ def test_only_and_the_flags_choose():
     def chosen(*arguments):
         return command._chosen(command._parser().parse_args(arguments))
 
-    assert chosen() == [*WORKLOADS, "table", "seeds", "startup"]
-    assert chosen("--scaling", "--soak") == [*WORKLOADS, "table", "seeds", "startup", "scaling", "soak"]
+    assert chosen() == [*WORKLOADS, "launches", "table", "seeds", "startup"]
+    assert chosen("--scaling", "--soak") == [
+        *WORKLOADS,
+        "launches",
+        "table",
+        "seeds",
+        "startup",
+        "scaling",
+        "soak",
+    ]
     assert chosen("--only", "snas-8x4", "theta-minimal") == ["theta-minimal", "snas-8x4"]
     assert (
         chosen("--only", "startup", "--chapters")

@@ -41,6 +41,20 @@ def test_goals_are_held_against_the_published_side_and_else_the_plain_one(tmp_pa
     )
 
 
+def test_kernels_are_told_with_what_the_engine_would_ask_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "NUMBERS", tmp_path / "results.json")
+    assert "are not counted" in engine.kernels()
+    rows = {
+        "a": {"kernels": {"engine": 100.0, "engine on a CPU": 250.0}},
+        "b": {"kernels": {"engine": 40, "engine on a CPU": 160}},
+    }
+    engine.NUMBERS.write_text(json.dumps({"launches": rows}))
+    assert (
+        "asks for 40 to 100 kernels" in engine.kernels()
+        and "would ask for 2.5 to 4.0 times as many" in engine.kernels()
+    )
+
+
 def test_a_ratio_is_the_median_over_pairs(tmp_path, monkeypatch):
     """The ratio of the medians would be 3 / 2."""
     side = {"engine": {"seconds": [1.0, 2.0, 3.0], "peak": 1}, "other": {"seconds": [3.0, 1.0, 12.0], "peak": 3}}

@@ -147,6 +147,20 @@ def missed() -> str:
     return f"Of {len(judged)} goals of time {_missed(slow)}{memory}"
 
 
+def kernels() -> str:
+    """A sentence: how many kernels a step asks a GPU for, and how many times as many the engine would."""
+    counted = json.loads(NUMBERS.read_text(encoding="utf-8")).get("launches", {}) if NUMBERS.exists() else {}
+    if not counted:
+        return "The kernels of a step are not counted: run `python -m benchmarks --only launches`."
+    sides = [own["kernels"] for own in counted.values()]
+    own = [side["engine"] for side in sides]
+    times = [side["engine on a CPU"] / side["engine"] for side in sides]
+    return (
+        f"Counted on the meta device, a step of the minimal cell asks for {min(own):.0f} to {max(own):.0f} kernels, by its kind; "
+        f"the engine would ask for {min(times):.1f} to {max(times):.1f} times as many."
+    )
+
+
 def _missed(names: list[str]) -> str:
     if not names:
         return "all are reached."
