@@ -41,6 +41,15 @@ def test_goals_are_held_against_the_published_side_and_else_the_plain_one(tmp_pa
     )
 
 
+def test_a_goal_that_is_barely_missed_does_not_look_reached(tmp_path, monkeypatch):
+    side = {"engine": {"seconds": [1.0], "peak": 1}, "other": {"seconds": [3.996], "peak": 3}}
+    monkeypatch.setattr(engine, "NUMBERS", tmp_path / "results.json")
+    engine.NUMBERS.write_text(
+        json.dumps({"workloads": {"a": {"workload": {"kind": "darts"}, "sides": {"plain": side}}}})
+    )
+    assert engine.goals()[0][3] == "3.996×, no" and "`a` (3.996× instead of 4×)" in engine.missed()
+
+
 def test_kernels_are_told_with_what_the_engine_would_ask_for(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "NUMBERS", tmp_path / "results.json")
     assert "are not counted" in engine.kernels()

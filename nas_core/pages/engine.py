@@ -95,8 +95,16 @@ class Goal:
             return [*first, "the other side does not fit", "–"]
         interval = f" [{self.bounds[0]:.1f}, {self.bounds[1]:.1f}]" if self.bounds else ""
         judged = self.goal is not None
-        time = f"{self.time:.1f}×{interval}" + _yes(self.fast, judged)
+        time = _times(self.time, self.goal) + interval + _yes(self.fast, judged)
         return [*first, time, "–" if self.memory is None else f"{self.memory:.1f}×" + _yes(self.small, judged)]
+
+
+def _times(time: float, goal: float | None) -> str:
+    """A ratio with one digit after the point, or as many as show that it misses its goal."""
+    digits = 1
+    while goal is not None and time < goal <= round(time, digits):
+        digits += 1
+    return f"{time:.{digits}f}×"
 
 
 def _yes(reached: bool, judged: bool) -> str:
@@ -140,7 +148,7 @@ def missed() -> str:
     judged = [own for own in held() if own.goal is not None and own.time is not None]
     if not judged:
         return "No step with a goal is measured."
-    slow = [f"{own.step} ({own.time:.1f}× instead of {own.goal:g}×)" for own in judged if not own.fast]
+    slow = [f"{own.step} ({_times(own.time, own.goal)} instead of {own.goal:g}×)" for own in judged if not own.fast]
     remembered = [own for own in judged if own.memory is not None]
     large = [f"{own.step} ({own.memory:.1f}×)" for own in remembered if not own.small]
     memory = f" Of {len(remembered)} goals of memory {_missed(large)}" if remembered else ""
