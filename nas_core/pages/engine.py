@@ -148,7 +148,11 @@ def missed() -> str:
     judged = [own for own in held() if own.goal is not None and own.time is not None]
     if not judged:
         return "No step with a goal is measured."
-    slow = [f"{own.step} ({_times(own.time, own.goal)} instead of {own.goal:g}×)" for own in judged if not own.fast]
+    slow = [
+        f"{own.step} ({_times(own.time, own.goal)} instead of {own.goal:g}×)"
+        for own in judged
+        if own.time is not None and not own.fast
+    ]
     remembered = [own for own in judged if own.memory is not None]
     large = [f"{own.step} ({own.memory:.1f}×)" for own in remembered if not own.small]
     memory = f" Of {len(remembered)} goals of memory {_missed(large)}" if remembered else ""
