@@ -78,8 +78,13 @@ def _sides(name: str, entry: dict, cell) -> list[str]:
         if column in comparisons:
             cells.append(_absent(comparisons[column]) or cell(comparisons[column]))
         else:
-            cells.append("as plain" if column == PUBLISHED and kind in PUBLISHED_IS_PLAIN else "–")
+            cells.append(_no_side(column, kind))
     return cells
+
+
+def _no_side(column: str, kind: str) -> str:
+    """What stands for a side that a kind of step does not have."""
+    return "as plain" if column == PUBLISHED and kind in PUBLISHED_IS_PLAIN else "–"
 
 
 def _absent(comparison: dict) -> str:
@@ -173,15 +178,16 @@ def _roofline(workloads: dict, machine: Machine) -> str:
 
 
 def _launches(found: dict) -> str:
-    sides = (ENGINE, *COLUMNS, ON_CPU)
     body = []
     for name, own in found.items():
-        counts = [f"{own['kernels'][side]:.0f}" if side in own["kernels"] else "–" for side in sides]
-        body.append([_label(name, own), *counts])
+        kind, kernels = own["workload"]["kind"], own["kernels"]
+        counts = {side: f"{count:.0f}" for side, count in kernels.items()}
+        sides = [counts.get(side, _no_side(side, kind)) for side in (ENGINE, *COLUMNS, ON_CPU)]
+        body.append([_label(name, own), *sides])
     words = (
         "What a step asks an accelerator for, counted without one: operations that compute, from the images to the gradients, on average "
-        "over samples. A fast card is bound by this number. There `nas_core` evaluates module by module; the last column is what its engine "
-        "would ask for."
+        "over samples. A card that ends each before the next is asked for is bound by this number. There `nas_core` evaluates module by "
+        "module; the last column is what its engine would ask for."
     )
     heading = ["step", "`nas_core`", *(HEADINGS[column] for column in COLUMNS), ON_CPU]
     return f"{words}\n\n{_table(heading, body)}"

@@ -239,8 +239,8 @@ class Supernet(nn.Module):
     def fused(self) -> bool:
         """Whether ``nas_core.engine`` evaluates this network: on the CPU, in the configurations that it covers.
 
-        A large accelerator ends each kernel of these small networks before the host has asked for the next, so that their number
-        counts, and modules need a fraction of the engine's (``python -m benchmarks --only launches``)."""
+        An accelerator that ends each kernel before the host has asked for the next is bound by their number, and modules need a
+        fraction of the engine's (``python -m benchmarks --only launches``); times on one are not measured."""
         covered = self.config.normalization.kind == "batch" and self.config.order == "relu-conv-norm"
         return covered and self.head.weight.device.type == "cpu"
 

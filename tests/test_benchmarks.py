@@ -509,6 +509,8 @@ def test_what_was_not_measured_is_left_out(left_out):
 
 def test_kernels_stand_in_the_order_of_the_columns():
     assert "| 669 | 691 | – | 1094 | 1737 |" in report.render(RESULTS)
+    row = {"workload": WORKLOADS["bilevel-minimal"].plain_data(), "kernels": {"engine": 3.0, "plain": 4.0}}
+    assert "| 3 | 4 | – | as plain | – |" in report.render(RESULTS | {"launches": {"bilevel-minimal": row}})
 
 
 def test_failures_are_told():
